@@ -1,0 +1,1 @@
+"""Agents: each file holds one, as a `Config` and a `make(config, ...) -> Agent`."""

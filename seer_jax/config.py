@@ -1,0 +1,181 @@
+"""What a run is: one frozen `Config`, and the presets that fill it in for a task."""
+
+import dataclasses
+import re
+from typing import Literal
+
+from seer_jax.agents import curl_sac
+from seer_jax.types import UserError
+
+Preset = Literal["paper", "quick"]
+
+# PlaNet's action repeats (arXiv 1811.04551), which the official code follows. For other domains we
+# take 2, as DrQ-v2 does.
+_ACTION_REPEAT = {
+    "cartpole": 8,
+    "reacher": 4,
+    "cheetah": 4,
+    "ball_in_cup": 4,
+    "finger": 2,
+    "walker": 2,
+}
+_DEFAULT_ACTION_REPEAT = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """One run. Steps are agent steps; env_step = step x action_repeat."""
+
+    task: str = "cartpole_swingup"
+    """A task of the DeepMind Control suite, such as walker_walk, walker-walk or cup_catch."""
+    preset: Preset = "paper"
+    """Where the defaults of all other flags come from: paper (the official hyperparameters) or quick
+    (a small agent that learns in minutes on two CPU cores)."""
+    logdir: str = ""
+    """Run folder. Empty: runs/TASK-PRESET-sSEED. The same command with the same folder resumes."""
+    seed: int = 0
+    """Of parameters, environment and all sampling."""
+    num_steps: int = 80_000
+    """Length of the run, agent steps."""
+    freeze_step: int | Literal["never"] = 10_000
+    """Agent step at which the encoder freezes and replay turns into latents; never to keep training
+    it. The official code fixes one for cartpole_swingup only (10,000 of 80,000); elsewhere the
+    preset takes the same eighth of the run, which is our choice."""
+    num_copies: int = 4
+    """K, latents of independent random crops stored for each observation."""
+    latent_dtype: Literal["float32", "bfloat16"] = "float32"
+    """How latents are stored."""
+    replay_capacity: int = 100_000
+    """Rows of frames that replay can hold. Latents then get as many rows as fit in the same bytes,
+    and neither gets more than the run can fill."""
+    replay_memory: str | None = None
+    """A budget in bytes, such as 512MiB or 2GB, instead of replay_capacity: it sizes replay before
+    and after the freeze."""
+    learning_starts: int = 1_000
+    """Agent steps with random actions and without updates; then one update a step."""
+    batch_size: int = 128
+    """Transitions in a batch."""
+    frame_stack: int = 3
+    """Frames in an observation."""
+    image_size: int = 100
+    """Side of the rendered frames, pixels; the agent crops them."""
+    action_repeat: int = 2
+    """Simulator steps per agent step."""
+    render_quality: Literal["full", "fast"] = "full"
+    """full: MuJoCo's defaults; fast: no shadows, no multisampling, several times faster on a CPU."""
+    eval_every: int = 2_500
+    """Agent steps between evaluations."""
+    eval_episodes: int = 10
+    """Episodes of an evaluation, with greedy actions."""
+    checkpoint_every: int = 2_500
+    """Agent steps between checkpoints, of which the last two are kept."""
+    log_every: int = 100
+    """Agent steps between lines of training metrics."""
+    video: bool = True
+    """Record the first episode of every evaluation."""
+    agent: curl_sac.Config = curl_sac.Config()
+    """The agent's hyperparameters."""
+
+
+def preset_config(task: str, preset: Preset) -> Config:
+    """The preset's configuration for a task given as `domain_task`."""
+    return {"paper": _paper, "quick": _quick}[preset](task)
+
+
+def _paper(task: str) -> Config:
+    """The official script's hyperparameters, with PlaNet's action repeats.
+
+    The official code has a script for cartpole_swingup alone: 80,000 steps, all of them in replay.
+    Elsewhere a run is 500,000 environment steps, as the paper's curves are.
+    """
+    repeat = _action_repeat(task)
+    num_steps = 80_000 if task == "cartpole_swingup" else 500_000 // repeat
+    lr = 2e-4 if task == "cheetah_run" else 1e-3
+    return Config(
+        task=task,
+        preset="paper",
+        num_steps=num_steps,
+        freeze_step=num_steps // 8,
+        replay_capacity=80_000 if task == "cartpole_swingup" else 100_000,
+        action_repeat=repeat,
+        agent=curl_sac.Config(critic_lr=lr, actor_lr=lr, encoder_lr=lr),
+    )
+
+
+def _quick(task: str) -> Config:
+    """A smaller agent on smaller, plainer pictures: minutes on two CPU cores."""
+    return dataclasses.replace(
+        _paper(task),
+        preset="quick",
+        num_steps=20_000,
+        freeze_step=5_000,
+        replay_capacity=20_000,
+        learning_starts=500,
+        batch_size=64,
+        image_size=72,
+        render_quality="fast",
+        eval_every=2_500,
+        eval_episodes=5,
+        agent=curl_sac.Config(crop_size=64, num_filters=16, strides=(2, 2, 1, 1), hidden_size=256),
+    )
+
+
+def _action_repeat(task: str) -> int:
+    for domain, repeat in _ACTION_REPEAT.items():
+        if task.startswith(domain + "_"):
+            return repeat
+    return _DEFAULT_ACTION_REPEAT
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes of a size such as 512MiB, 2GiB, 2GB, 800M or 1e9.
+
+    Raises:
+        UserError: if it is not one.
+    """
+    match = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([kmgt]?)(i?)b?\s*", text.lower())
+    try:
+        number = float(match[1]) if match else -1.0
+    except ValueError:
+        number = -1.0
+    if match is None or number <= 0:
+        raise UserError(
+            f"replay_memory={text!r} is not a size: write a number and a unit, such as 512MiB or 2GB."
+        )
+    base = 1024 if match[3] else 1000
+    return int(number * base ** " kmgt".index(match[2] or " "))
+
+
+def check(config: Config) -> None:
+    """Raises `UserError` for values that cannot work, before anything is built."""
+    minimum = {
+        "num_steps": 1,
+        "num_copies": 1,
+        "replay_capacity": 1,
+        "learning_starts": 0,
+        "batch_size": 2,
+        "frame_stack": 1,
+        "image_size": 16,
+        "action_repeat": 1,
+        "eval_every": 1,
+        "eval_episodes": 1,
+        "checkpoint_every": 1,
+        "log_every": 1,
+        "seed": 0,
+    }
+    for name, least in minimum.items():
+        if (value := getattr(config, name)) < least:
+            raise UserError(f"{name}={value} is too small: the least is {least}.")
+    if config.freeze_step != "never" and config.freeze_step < 0:
+        raise UserError(f"freeze_step={config.freeze_step}: give a step from 0 on, or never.")
+    if config.replay_memory is not None:
+        parse_bytes(config.replay_memory)
+    agent = config.agent
+    for field in dataclasses.fields(agent):
+        value = getattr(agent, field.name)
+        smallest = min(value) if isinstance(value, tuple) and value else value
+        if isinstance(smallest, tuple) or not smallest > 0:
+            raise UserError(f"{field.name}={value}: it must be positive.")
+    for name in ("gamma", "critic_tau", "encoder_tau"):
+        if getattr(agent, name) > 1:
+            raise UserError(f"{name}={getattr(agent, name)}: it must not exceed 1.")

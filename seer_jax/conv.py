@@ -1,0 +1,76 @@
+"""A 2-D convolution that is fast on CPUs too.
+
+XLA runs the forward pass and the input gradient of a small convolution near a CPU's matmul rate, but
+its weight gradient at a fraction of it: the contraction runs over the whole batch and misses every
+cache. Here, on CPU only, that gradient is a scan over single images, each unfolded into patches that
+stay in cache and multiplied at once. The numbers are the same up to summation order;
+docs/performance.md has the measurements.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from seer_jax.types import Array
+
+_DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def conv2d(x: Array, kernel: Array, stride: int) -> Array:
+    """Convolution without padding. x f32[B, H, W, C], kernel f32[h, w, C, D] -> f32[B, H', W', D]."""
+    return lax.conv_general_dilated(
+        x, kernel, (stride, stride), "VALID", dimension_numbers=_DIMENSIONS
+    )
+
+
+def _forward(x: Array, kernel: Array, stride: int) -> tuple[Array, tuple[Array, Array]]:
+    return conv2d(x, kernel, stride), (x, kernel)
+
+
+def _backward(stride: int, saved: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
+    x, kernel = saved
+    plain = functools.partial(
+        lax.conv_general_dilated,
+        window_strides=(stride, stride),
+        padding="VALID",
+        dimension_numbers=_DIMENSIONS,
+    )
+    (x_grad,) = jax.vjp(lambda x: plain(x, kernel), x)[1](grad)
+
+    def default(x: Array, grad: Array) -> Array:
+        return jax.vjp(lambda kernel: plain(x, kernel), kernel)[1](grad)[0]
+
+    def cpu(x: Array, grad: Array) -> Array:
+        return _kernel_grad_by_image(x, grad, kernel.shape, stride)
+
+    return x_grad, lax.platform_dependent(x, grad, default=default, cpu=cpu)
+
+
+conv2d.defvjp(_forward, _backward)
+
+
+def _kernel_grad_by_image(x: Array, grad: Array, shape: tuple[int, ...], stride: int) -> Array:
+    """Sums over images the product of an image's patches with its output gradient."""
+    height, width, channels, features = shape
+    out_height, out_width = grad.shape[1:3]
+    rows = stride * (out_height - 1) + 1
+    columns = stride * (out_width - 1) + 1
+
+    def add_image(total: Array, image_and_grad: tuple[Array, Array]) -> tuple[Array, None]:
+        image, image_grad = image_and_grad
+        patches = jnp.concatenate(
+            [
+                image[i : i + rows : stride, j : j + columns : stride]
+                for i in range(height)
+                for j in range(width)
+            ],
+            axis=-1,
+        ).reshape(out_height * out_width, height * width * channels)
+        return total + patches.T @ image_grad.reshape(out_height * out_width, features), None
+
+    zero = jnp.zeros((height * width * channels, features), grad.dtype)
+    total, _ = lax.scan(add_image, zero, (x, grad))
+    return total.reshape(shape)

@@ -1,0 +1,1 @@
+"""Environments: one adapter a file, each importing its heavy simulator only when it is used."""

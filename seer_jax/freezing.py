@@ -1,0 +1,173 @@
+"""The freeze: the encoder stops training and replay's frames become latents.
+
+`to_latents` encodes every row held, oldest first, and lets go of the frames before it makes room for
+the latents, so that at no time more is held than the frames and the latents of the rows present.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from seer_jax import memory
+from seer_jax import replay as replay_lib
+from seer_jax.config import Config, parse_bytes
+from seer_jax.replay import Reader, Replay
+from seer_jax.types import Agent, Array, EnvSpec, Key, PyTree, Row, UserError
+
+
+def encode_copies(agent: Agent, encoder: PyTree, obs: Array, key: Key, copies: int) -> PyTree:
+    """Latents of K random views of each observation: u8[B, H, W, k*C] -> leaves f32[B, K, ...]."""
+    batch = obs.shape[0]
+    views = agent.view(jnp.repeat(obs, copies, axis=0), key)
+    latents = agent.encode(encoder, views)
+    return jax.tree.map(lambda x: x.reshape(batch, copies, *x.shape[1:]), latents)
+
+
+class Plan(NamedTuple):
+    """Shapes of replay before and after the freeze."""
+
+    frame_row: Row  # ShapeDtypeStructs, leading N
+    frame_capacity: int  # rows
+    latent_row: Row
+    latent_capacity: int
+
+
+def plan(config: Config, agent: Agent, spec: EnvSpec) -> Plan:
+    """Sizes replay for both phases from `replay_capacity` or `replay_memory`.
+
+    Latents get as many rows as fit in the bytes of the frames, so the budget holds throughout;
+    neither phase gets rows that the run cannot fill.
+
+    Raises:
+        UserError: if the budget does not hold one episode, or the machine not the budget.
+    """
+    num_envs = spec.num_envs
+    scalar = jax.ShapeDtypeStruct((num_envs,), jnp.float32)
+    integer = jax.ShapeDtypeStruct((num_envs,), jnp.int32)
+    action = jax.ShapeDtypeStruct((num_envs, *spec.action_shape), jnp.float32)
+    frame = jax.ShapeDtypeStruct((num_envs, math.prod(spec.obs_shape)), jnp.uint8)
+    frame_row = Row(
+        frame, integer if spec.num_actions is not None else action, scalar, scalar, integer
+    )
+    height, width, channels = spec.obs_shape
+    obs = jax.ShapeDtypeStruct((num_envs, height, width, channels * config.frame_stack), jnp.uint8)
+
+    def latents(key: Key, obs: Array) -> PyTree:
+        copies = encode_copies(agent, agent.init(key).encoder, obs, key, config.num_copies)
+        return jax.tree.map(lambda x: x.astype(config.latent_dtype), copies)
+
+    latent_row = frame_row._replace(obs=jax.eval_shape(latents, jax.random.key(0), obs))
+
+    budget = config.replay_capacity * replay_lib.row_bytes(frame_row)
+    if config.replay_memory is not None:
+        budget = parse_bytes(config.replay_memory)
+    frame_steps = config.num_steps if config.freeze_step == "never" else config.freeze_step
+    needed = [rows_of(min(steps, config.num_steps), spec) for steps in (frame_steps, config.num_steps)]
+    rows = (frame_row, latent_row)
+    capacities = [
+        min(budget // replay_lib.row_bytes(row), most) for row, most in zip(rows, needed, strict=True)
+    ]
+    _check_budget(config, spec, budget, capacities, needed, rows)
+    return Plan(frame_row, capacities[0], latent_row, capacities[1])
+
+
+def rows_of(steps: int, spec: EnvSpec) -> int:
+    """Rows that so many agent steps write at most: each episode has one row more than steps."""
+    steps = -(-steps // spec.num_envs)
+    episodes = steps if spec.episode_steps is None else steps // spec.episode_steps
+    return steps + episodes + 2
+
+
+def _check_budget(
+    config: Config,
+    spec: EnvSpec,
+    budget: int,
+    capacities: list[int],
+    needed: list[int],
+    rows: tuple[Row, Row],
+) -> None:
+    episode = rows_of(spec.episode_steps or replay_lib.min_rows(1), spec)
+    for capacity, most, row in zip(capacities, needed, rows, strict=True):
+        least = min(episode, most)
+        if capacity < least:
+            raise UserError(
+                f"Replay of {budget / 2**20:.1f} MiB holds {capacity} rows of "
+                f"{replay_lib.row_bytes(row):,} bytes, and one episode has {least}: raise "
+                f"--replay_memory to {math.ceil(least * replay_lib.row_bytes(row) / 2**20)}MiB or "
+                f"--replay_capacity to {least}."
+            )
+    largest = max(c * replay_lib.row_bytes(row) for c, row in zip(capacities, rows, strict=True))
+    available = memory.available_bytes()
+    if available is not None and largest > available:
+        raise UserError(
+            f"Replay needs {largest / 2**30:.1f} GiB and {available / 2**30:.1f} GiB are free: lower "
+            "--replay_memory or --replay_capacity."
+        )
+
+
+def encode_rows(
+    agent: Agent,
+    encoder: PyTree,
+    replay: Replay,
+    age: Array,
+    key: Key,
+    *,
+    read: Reader,
+    copies: int,
+    dtype: str,
+) -> PyTree:
+    """Latents of whole rows: age i32[R] -> leaves [R, N, K, ...] of `dtype`."""
+    num_envs = replay.rows.reward.shape[1]
+    ages = jnp.repeat(age, num_envs)
+    envs = jnp.tile(jnp.arange(num_envs), age.shape[0])
+    obs = read(replay, ages, envs, key)
+    latents = encode_copies(agent, encoder, obs, key, copies)
+    return jax.tree.map(
+        lambda x: x.reshape(age.shape[0], num_envs, *x.shape[1:]).astype(dtype), latents
+    )
+
+
+def to_latents(
+    replay: Replay,
+    encode: Callable[[Replay, Array, Key], PyTree],
+    key: Key,
+    *,
+    row: Row,
+    capacity: int,
+    chunk: int,
+) -> Replay:
+    """Turns a replay of frames into one of latents.
+
+    Args:
+        replay: of frames; consumed: its arrays are deleted.
+        encode: (replay, age i32[chunk], key) -> latents of those rows, compiled.
+        key: random key, for the crops.
+        row: of the new replay.
+        capacity: of the new replay. If it is below the rows held, the oldest are dropped.
+        chunk: rows encoded at a time.
+
+    Returns:
+        A replay of the newest rows, in the same order.
+    """
+    size = int(replay.size)
+    held = min(size, capacity)
+    parts = []
+    for start in range(size - held, size, chunk):
+        # The last chunk is filled up with the newest row; what is too much is cut off.
+        age = jnp.minimum(jnp.arange(start, start + chunk), size - 1)
+        latents = encode(replay, age, jax.random.fold_in(key, start))
+        kept = replay_lib.slot(replay, age)
+        part = jax.tree.map(lambda x: x[kept], replay.rows._replace(obs=None))._replace(obs=latents)
+        parts.append(jax.tree.map(lambda x: x[: size - start], part))
+    jax.block_until_ready(parts)
+    for x in jax.tree.leaves(replay.rows):
+        x.delete()
+    rows = replay_lib.init(capacity, row).rows
+    start = 0
+    for part in parts:
+        rows = replay_lib.write_rows(rows, part, start)
+        start += len(part.reward)
+    return Replay(rows, jnp.int32(held % capacity), jnp.int32(held))

@@ -1,0 +1,41 @@
+"""How much memory there is and how much is in use, on the device that holds replay."""
+
+import os
+import resource
+import sys
+
+import jax
+
+
+def available_bytes() -> int | None:
+    """Bytes that can still be allocated on the default device; None where nobody tells."""
+    stats = jax.local_devices()[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats["bytes_in_use"]
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            fields = dict(line.split(":") for line in file)
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError):
+        return None
+
+
+def usage() -> dict[str, float]:
+    """`memory/bytes` in use now and `memory/peak_bytes`, of the device or of this process."""
+    stats = jax.local_devices()[0].memory_stats()
+    if stats and "bytes_in_use" in stats:
+        return {
+            "memory/bytes": stats["bytes_in_use"],
+            "memory/peak_bytes": stats["peak_bytes_in_use"],
+        }
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak_bytes = peak if sys.platform == "darwin" else peak * 1024
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            pages = int(file.read().split()[1])
+    except OSError:
+        return {"memory/peak_bytes": peak_bytes}
+    return {
+        "memory/bytes": pages * os.sysconf("SC_PAGE_SIZE"),
+        "memory/peak_bytes": peak_bytes,
+    }

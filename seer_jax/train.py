@@ -1,0 +1,425 @@
+"""The training loop: act, store, learn, simulate; freeze once; evaluate now and then.
+
+    timestep -> act_and_store: stack, encode once, choose an action, write a replay row    dispatch 1
+             -> learn: sample and update, fused; runs on while the simulator steps         dispatch 2
+             -> env.step(action)
+"""
+
+import contextlib
+import dataclasses
+import math
+import pathlib
+import signal
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seer_jax import checkpoint, dispatch, freezing, memory, video
+from seer_jax import replay as replay_lib
+from seer_jax.config import Config
+from seer_jax.logger import Logger
+from seer_jax.types import LAST, Agent, AgentState, Array, Env, EnvSpec, Key, TimeStep, UserError
+
+_CHUNK_IMAGES = 128  # images encoded at a time at the freeze
+_VIDEO_SIZE = 240  # pixels
+_VIDEO_FPS = 30
+
+
+class Interrupted(Exception):
+    """The run was asked to stop; a checkpoint is written."""
+
+
+@dataclasses.dataclass
+class Progress:
+    """Counters on the host; saved with every checkpoint."""
+
+    step: int = 0  # agent steps
+    iteration: int = 0  # rows written; passes that only reset an episode are among them
+    updates: int = 0
+    episode_return: float = 0.0
+    episode_length: int = 0
+    last_return: float | None = None
+    flops: float = 0.0  # acting, storing, updating and the conversion at the freeze
+    seconds: float = 0.0  # wall-clock, earlier sessions included
+
+
+class Keys(NamedTuple):
+    """Random keys by purpose; each use folds in the iteration, so there is nothing to save."""
+
+    init: Key
+    act: Key
+    learn: Key
+    freeze: Key
+
+
+def train(
+    config: Config,
+    logdir: pathlib.Path,
+    env: Env,
+    make_eval_env: Callable[[], Env],
+    agent: Agent,
+    show_progress: bool = True,
+) -> AgentState:
+    """Trains until `config.num_steps`, from the newest checkpoint in `logdir` if there is one.
+
+    Args:
+        config: the run.
+        logdir: run folder.
+        env: to train in.
+        make_eval_env: builds the environment to evaluate in, when it is first needed.
+        agent: the learner.
+        show_progress: draw a progress bar, where stderr is a terminal.
+
+    Returns:
+        The agent at the end.
+
+    Raises:
+        Interrupted: on SIGINT or SIGTERM, after a checkpoint.
+        UserError: if the run cannot go on; the last checkpoint stands.
+    """
+    with contextlib.ExitStack() as stack:
+        run = Run(config, logdir, env, make_eval_env, agent)
+        stack.callback(run.close)
+        fresh = run.restore_or_start()
+        run.logger = stack.enter_context(
+            Logger(
+                logdir,
+                action_repeat=env.spec.action_repeat,
+                num_steps=config.num_steps,
+                resume_step=run.progress.step,
+                progress=show_progress,
+            )
+        )
+        stop_requested = stack.enter_context(_stop_requests())
+        if fresh:
+            run.evaluate()
+        run.loop(stop_requested)
+    return run.state
+
+
+class Run:
+    """The parts of one run, and what happens to them in `loop`."""
+
+    logger: Logger
+    state: AgentState
+    replay: replay_lib.Replay
+    stack: Array  # u8[N, k, H*W*C], the frames acting needs, newest last
+    timestep: TimeStep  # seen, not yet acted on
+
+    def __init__(
+        self,
+        config: Config,
+        logdir: pathlib.Path,
+        env: Env,
+        make_eval_env: Callable[[], Env],
+        agent: Agent,
+    ) -> None:
+        self.config, self.logdir, self.env, self.agent = config, logdir, env, agent
+        self.make_eval_env = make_eval_env
+        self.eval_env: Env | None = None
+        self.checkpoints = checkpoint.Checkpoints(logdir / "checkpoints")
+        self.functions = dispatch.compile_functions(config, agent, env.spec)
+        self.keys = Keys(*jax.random.split(jax.random.key(config.seed), len(Keys._fields)))
+        self.sizes = freezing.plan(config, agent, env.spec)
+        self.metrics: list[dict[str, Array]] = []  # of the updates since the last report, on device
+        self.began = time.perf_counter()
+        self.reported = (self.began, 0, 0)  # when, at which step and update
+        self.progress = Progress()
+
+    def loop(self, stop_requested: Callable[[], bool]) -> None:
+        """Steps until the end of the run or a request to stop."""
+        config, progress = self.config, self.progress
+        while True:
+            if self.state.frozen is None and self.freeze_is_due():
+                self.freeze()
+            if progress.step >= config.num_steps:
+                break
+            if not self.step():
+                continue
+            last = progress.step == config.num_steps
+            if progress.step % config.log_every == 0 or last:
+                self.report()
+            if progress.step % config.eval_every == 0 or last:
+                self.evaluate()
+            if stop_requested() and not last:
+                self.save()
+                raise Interrupted(f"Stopped at step {progress.step}, after a checkpoint.")
+            if progress.step % config.checkpoint_every == 0 and not last:
+                self.save()
+        self.save()
+
+    def step(self) -> bool:
+        """One pass: act, store, learn, simulate. False where it only reset an episode."""
+        config, progress, flops = self.config, self.progress, self.agent.flops
+        frozen = self.state.frozen is not None
+        random = progress.step < config.learning_starts
+        resets = bool(self.timestep.step_type[0] == LAST)
+        # Explicit, so that a test can forbid every other transfer.
+        timestep, iteration = jax.device_put((self.timestep, np.int32(progress.iteration)))
+        action, self.replay, self.stack = self.functions.act_and_store(
+            self.state, self.replay, self.stack, timestep, self.keys.act, iteration, random=random
+        )
+        progress.iteration += 1
+        if not random:
+            progress.flops += flops.act
+        if frozen:
+            progress.flops += flops.encode * (1 + config.num_copies)
+        elif not random:
+            progress.flops += flops.encode
+
+        if not (random or resets) and progress.iteration >= replay_lib.min_rows(1):
+            self.state, metrics = self.functions.learn(
+                self.state, self.replay, self.keys.learn, iteration
+            )
+            self.metrics.append(metrics)
+            progress.updates += 1
+            update = flops.update_frozen if frozen else flops.update
+            progress.flops += config.batch_size * update
+
+        self.timestep = self.env.step(jax.device_get(action))
+        if resets:
+            return False
+        progress.step += 1
+        progress.episode_return += float(self.timestep.reward[0])
+        progress.episode_length += 1
+        if self.timestep.step_type[0] == LAST:
+            self.end_episode()
+        return True
+
+    def end_episode(self) -> None:
+        progress = self.progress
+        progress.last_return = progress.episode_return
+        self.logger.write(
+            progress.step,
+            {"train/return": progress.episode_return, "train/length": progress.episode_length},
+        )
+        progress.episode_return, progress.episode_length = 0.0, 0
+
+    def freeze_is_due(self) -> bool:
+        freeze_step = self.config.freeze_step
+        return freeze_step != "never" and self.progress.step >= freeze_step
+
+    def freeze(self) -> None:
+        """Freezes the encoder and turns the rows held into latents; loses none."""
+        start, rows = time.perf_counter(), int(self.replay.size)
+        before = replay_lib.replay_bytes(self.replay)
+        self.replay = freezing.to_latents(
+            self.replay,
+            lambda replay, age, key: self.functions.encode_rows(
+                self.state.encoder, replay, age, key
+            ),
+            self.keys.freeze,
+            row=self.sizes.latent_row,
+            capacity=self.sizes.latent_capacity,
+            chunk=max(1, _CHUNK_IMAGES // (self.config.num_copies * self.env.spec.num_envs)),
+        )
+        self.state = self.agent.freeze(self.state)
+        encoded = rows * self.env.spec.num_envs * self.config.num_copies
+        self.progress.flops += self.agent.flops.encode * encoded
+        self.logger.write(
+            self.progress.step,
+            {
+                "freeze/step": self.progress.step,
+                "freeze/rows": rows,
+                "freeze/seconds": time.perf_counter() - start,
+                "freeze/replay_bytes_before": before,
+                "replay/bytes": replay_lib.replay_bytes(self.replay),
+                **memory.usage(),
+            },
+        )
+
+    def report(self) -> None:
+        """Writes the metrics since the last report and moves the progress bar.
+
+        Raises:
+            UserError: if the critic's loss is no number any more.
+        """
+        progress, now = self.progress, time.perf_counter()
+        then, step, updates = self.reported
+        metrics = self.mean_metrics()
+        self.reported = (now, progress.step, progress.updates)
+        steps_per_s = (progress.step - step) / (now - then)
+        self.logger.write(
+            progress.step,
+            metrics
+            | memory.usage()
+            | {
+                "time/sps": steps_per_s,
+                "time/updates_per_s": (progress.updates - updates) / (now - then),
+                "time/hours": self.seconds() / 3600,
+                "replay/rows": int(self.replay.size),
+                "replay/bytes": replay_lib.replay_bytes(self.replay),
+                "flops/total": progress.flops,
+            },
+        )
+        self.logger.progress(progress.step, self.phase(), progress.last_return, steps_per_s)
+
+    def mean_metrics(self) -> dict[str, float]:
+        """Means over the updates since the last call; nan in a metric means not computed then."""
+        metrics, self.metrics = jax.device_get(self.metrics), []
+        if not metrics:
+            return {}
+        columns = {name: np.array([m[name] for m in metrics]) for name in metrics[0]}
+        if not np.isfinite(columns["loss/critic"]).all():
+            raise UserError(
+                f"loss/critic is not finite at step {self.progress.step}: the run has diverged. "
+                "Checkpoints from before are intact; lower the learning rates (--critic_lr, "
+                "--actor_lr, --encoder_lr) and start again with another --logdir."
+            )
+        means = {name: x[~np.isnan(x)] for name, x in columns.items()}
+        return {name: float(np.mean(x)) for name, x in means.items() if x.size}
+
+    def evaluate(self) -> None:
+        """Greedy episodes in an environment of their own, the same ones at the same step."""
+        config, step = self.config, self.progress.step
+        if self.eval_env is None:
+            self.eval_env = self.make_eval_env()
+        seed = int(np.random.SeedSequence([config.seed, 1, step]).generate_state(1)[0])
+        frames: list[np.ndarray] | None = [] if config.video else None
+        returns = run_episodes(
+            self.functions, self.state, self.eval_env, config.eval_episodes, seed, frames
+        )
+        env_step = step * self.env.spec.action_repeat
+        self.logger.write_eval(
+            step,
+            **{"return": float(np.mean(returns))},
+            return_std=float(np.std(returns)),
+            episodes=len(returns),
+            flops=self.progress.flops,
+            replay_bytes=replay_lib.replay_bytes(self.replay),
+            hours=self.seconds() / 3600,
+            phase=self.phase(),
+        )
+        if frames:
+            video.write_video(self.logdir / "video" / f"{env_step}.mp4", frames, _VIDEO_FPS)
+        self.logger.line(
+            f"step {step:>7,}  env_step {env_step:>9,}  return {np.mean(returns):7.1f} "
+            f"± {np.std(returns):5.1f}  {self.phase():>7}  "
+            f"{replay_lib.replay_bytes(self.replay) / 2**20:8.1f} MiB replay  "
+            f"{self.progress.flops:.2e} FLOPs  {self.seconds() / 60:6.1f} min"
+        )
+
+    def phase(self) -> str:
+        return "pixels" if self.state.frozen is None else "latents"
+
+    def seconds(self) -> float:
+        """Wall-clock of the run so far, earlier sessions included."""
+        return self.progress.seconds + time.perf_counter() - self.began
+
+    def save(self) -> None:
+        """Writes a checkpoint of everything; never one of a diverged agent."""
+        self.report()
+        held = int(self.replay.size)  # a ring that is not full lies at the start of its arrays
+        arrays = {
+            "state": self.state,
+            "rows": jax.tree.map(lambda x: np.asarray(x)[:held], self.replay.rows),
+            "position": self.replay.position,
+            "size": self.replay.size,
+            "stack": self.stack,
+            "timestep": self.timestep,
+            "env": self.env.get_state(),
+        }
+        progress = dataclasses.replace(self.progress, seconds=self.seconds())
+        saved = dataclasses.asdict(progress) | {"phase": self.phase()}
+        self.checkpoints.save(progress.step, arrays, saved)
+
+    def restore_or_start(self) -> bool:
+        """Takes up the newest checkpoint, or begins; says whether it began."""
+        restored = self.checkpoints.restore()
+        if restored is None:
+            self.state = jax.jit(self.agent.init)(self.keys.init)
+            self.replay = replay_lib.init(self.sizes.frame_capacity, self.sizes.frame_row)
+            self.stack = self.functions.empty_stack()
+            self.timestep = self.env.reset()
+            return True
+        arrays, saved = restored
+        state = jax.eval_shape(self.agent.init, self.keys.init)
+        capacity, row = self.sizes.frame_capacity, self.sizes.frame_row
+        if saved.pop("phase") == "latents":
+            state = jax.eval_shape(self.agent.freeze, state)
+            capacity, row = self.sizes.latent_capacity, self.sizes.latent_row
+        self.progress = Progress(**saved)
+        size = int(arrays["['size']"])
+        held = jax.tree.map(lambda x: jax.ShapeDtypeStruct((size, *x.shape), x.dtype), row)
+        self.state = jax.device_put(checkpoint.rebuild(state, arrays, "['state']"))
+        self.replay = replay_lib.Replay(
+            rows=replay_lib.write_rows(
+                replay_lib.init(capacity, row).rows,
+                checkpoint.rebuild(held, arrays, "['rows']"),
+                0,
+            ),
+            position=jnp.asarray(arrays["['position']"]),
+            size=jnp.asarray(arrays["['size']"]),
+        )
+        self.stack = jnp.asarray(arrays["['stack']"])
+        self.timestep = TimeStep(*(arrays[f"['timestep'].{name}"] for name in TimeStep._fields))
+        env_state = "['env']"
+        self.env.set_state(
+            {
+                path.removeprefix(env_state)[2:-2]: value
+                for path, value in arrays.items()
+                if path.startswith(env_state)
+            }
+        )
+        return False
+
+    def close(self) -> None:
+        self.checkpoints.close()
+        if self.eval_env is not None:
+            self.eval_env.close()
+
+
+def run_episodes(
+    functions: dispatch.Functions,
+    state: AgentState,
+    env: Env,
+    episodes: int,
+    seed: int,
+    frames: list[np.ndarray] | None = None,
+) -> list[float]:
+    """Returns of greedy episodes.
+
+    Args:
+        functions: compiled.
+        state: the agent.
+        env: its episodes are counted in its first environment.
+        episodes: how many.
+        seed: restarts the environment's random stream.
+        frames: takes pictures u8[H, W, 3] of the first episode, if given.
+    """
+    stack = functions.empty_stack()
+    timestep, returns, total = env.reset(seed=seed), [], 0.0
+    while True:
+        if frames is not None and not returns:
+            frames.append(env.render(_VIDEO_SIZE, _VIDEO_SIZE))
+        if timestep.step_type[0] == LAST:
+            returns.append(total)
+            total = 0.0
+            if len(returns) == episodes:
+                return returns
+        action, stack = functions.act(state, stack, jax.device_put(timestep))
+        timestep = env.step(jax.device_get(action))
+        total += float(timestep.reward[0])
+
+
+@contextlib.contextmanager
+def _stop_requests() -> Iterator[Callable[[], bool]]:
+    """Within, SIGINT and SIGTERM are noted instead of raised; a second one is not held back."""
+    received = False
+
+    def note(signum: int, _: object) -> None:
+        nonlocal received
+        received = True
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    before = {each: signal.signal(each, note) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: received
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)

@@ -1,0 +1,158 @@
+"""The types that flow through seer_jax, in the order a transition meets them.
+
+An environment emits `TimeStep`s; replay keeps one `Row` per time step; sampling turns rows into a
+`Transition`; an `Agent` (a bundle of pure functions) turns transitions into a new `AgentState`.
+
+Alignment is dm_env's: `reward` and `discount` at time t arrived *with* observation t. `discount` is
+0 at a terminal step and 1 otherwise; an episode that ends by a time limit keeps discount 1.
+
+Letters in shapes: N environments, B batch, K stored copies of a latent, k stacked frames, A action
+dimensions.
+"""
+
+from typing import Any, Callable, NamedTuple, Protocol
+
+import flax.struct
+import jax
+import numpy as np
+
+Array = jax.Array
+Key = jax.Array
+PyTree = Any
+
+FIRST, MID, LAST = 0, 1, 2
+
+
+class UserError(Exception):
+    """A mistake the user can mend. The message says what was wrong, what is accepted, what to do."""
+
+
+class EnvSpec(NamedTuple):
+    """What a learner must know of an environment.
+
+    Attributes:
+        obs_shape: (H, W, C) of one uint8 frame.
+        action_shape: shape of one action; `()` when actions are discrete.
+        num_actions: number of discrete actions, or None for continuous actions in [-1, 1].
+        num_envs: N, environments stepped together.
+        action_repeat: simulator control steps per agent step: env_step = step x action_repeat.
+        episode_steps: agent steps of every episode, or None where episodes vary in length.
+        stack_pad: what fills a stack before an episode's second frame: "repeat" or "zeros".
+    """
+
+    obs_shape: tuple[int, int, int]
+    action_shape: tuple[int, ...]
+    num_actions: int | None
+    num_envs: int
+    action_repeat: int
+    episode_steps: int | None
+    stack_pad: str = "repeat"
+
+
+class TimeStep(NamedTuple):
+    """One observation of each of N environments, newest frame only."""
+
+    step_type: np.ndarray | Array  # i32[N]
+    reward: np.ndarray | Array  # f32[N], arrived with obs; 0 at FIRST
+    discount: np.ndarray | Array  # f32[N], 0 = terminal
+    obs: np.ndarray | Array  # u8[N, H, W, C]
+
+
+class Env(Protocol):
+    """N environments stepped together. An environment whose last step was LAST restarts on `step`."""
+
+    spec: EnvSpec
+
+    def reset(self, seed: int | None = None) -> TimeStep:
+        """Starts a new episode everywhere; `seed` restarts the random stream too."""
+
+    def step(self, action: np.ndarray) -> TimeStep:
+        """Advances every environment by one agent step. action: [N, *action_shape]."""
+
+    def render(self, height: int, width: int) -> np.ndarray:
+        """A u8[height, width, 3] picture of the first environment, for people."""
+
+    def get_state(self) -> PyTree:
+        """Arrays from which `set_state` restores the environment exactly."""
+
+    def set_state(self, state: PyTree) -> None:
+        """Restores what `get_state` returned."""
+
+    def close(self) -> None:
+        """Releases the simulator and the renderer."""
+
+
+class Row(NamedTuple):
+    """What the agent saw and did at time t in each of N environments. LAST rows included."""
+
+    obs: PyTree  # u8[N, H*W*C] newest frame, or the latent pytree with leaves [N, K, ...]
+    action: Array  # f32[N, A] or i32[N]; meaningless in a LAST row
+    reward: Array  # f32[N]
+    discount: Array  # f32[N]
+    step_type: Array  # i32[N]
+
+
+class Transition(NamedTuple):
+    """A batch for `Agent.update`."""
+
+    obs: PyTree  # u8[B, H, W, k*C], or the latent pytree with leaves [B, ...]
+    action: Array  # f32[B, A] or i32[B]
+    reward: Array  # f32[B], n-step return
+    discount: Array  # f32[B], gamma^n times the environment's discounts; 0 = do not bootstrap
+    next_obs: PyTree  # like obs, n steps later or at the episode's end
+
+
+class Params(NamedTuple):
+    """Trainable (or target) parameters. After the freeze `encoder` is None: nothing to train."""
+
+    encoder: PyTree | None
+    head: PyTree
+
+
+@flax.struct.dataclass
+class AgentState:
+    """Everything an agent learns. Its structure tells the phase: `frozen is None` before the freeze."""
+
+    params: Params
+    target: Params
+    frozen: PyTree | None  # the encoder, once it trains no more
+    opt_state: Params  # optimiser state, split like the parameters
+    step: Array  # i32[], updates done
+
+    @property
+    def encoder(self) -> PyTree:
+        """The encoder to act with: frozen or still trained."""
+        return self.params.encoder if self.frozen is None else self.frozen
+
+
+class Flops(NamedTuple):
+    """Analytic FLOPs, 1 multiply-accumulate = 2, backward = 2 x forward."""
+
+    encode: float  # one observation through the encoder
+    act: float  # the head's part of choosing one action
+    update: (
+        float  # one update that trains encoder and head, per example, mean over the update cycle
+    )
+    update_frozen: float  # the same on stored latents
+
+
+class Agent(NamedTuple):
+    """A learner as pure functions; they compile nothing and hold no state.
+
+    init(key) -> AgentState
+    view(obs, key=None) -> obs as the encoder takes it: the agent's random augmentation with a key,
+        its deterministic view without. obs u8[B, H, W, k*C] as rendered.
+    encode(encoder, view) -> latent pytree with leaves f32[B, ...]
+    act(state, latent, key, greedy) -> action f32[B, A] or i32[B]
+    update(state, transition, key) -> (state, metrics): metrics are f32[] by name
+    freeze(state) -> state: the encoder moves to `frozen`; its optimiser state and target go
+    flops: analytic costs
+    """
+
+    init: Callable[[Key], AgentState]
+    view: Callable[..., Array]
+    encode: Callable[[PyTree, Array], PyTree]
+    act: Callable[[AgentState, PyTree, Key, bool], Array]
+    update: Callable[[AgentState, Transition, Key], tuple[AgentState, dict[str, Array]]]
+    freeze: Callable[[AgentState], AgentState]
+    flops: Flops
