@@ -1,12 +1,17 @@
 """Checkpoints of a whole run: learner, replay, environment and counters, through orbax.
 
 A checkpoint is either whole or not there: orbax writes it beside its place and renames it. The last two
-are kept, so that one which the disk has spoilt costs the way from the one before, not the run.
+are kept, so that one which the disk has spoilt costs the way from the one before, not the run. What is
+spoilt shows in the checksums of a checkpoint's files: orbax itself lets a wrong byte in an array pass.
 """
 
+import contextlib
+import json
 import logging
 import pathlib
 import shutil
+import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -18,39 +23,46 @@ from seer_jax.types import PyTree, UserError
 # What reading a spoilt checkpoint raises, as far as orbax and tensorstore let one know.
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError)
 _SPARE_BYTES = 16 * 2**20
+_CHECKSUMS = "checksums.json"
+
+Flat = dict[str, np.ndarray]  # arrays by path within a pytree
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # orbax reports every call
 
 
 class Checkpoints:
-    """The checkpoints of one run folder."""
+    """The checkpoints of one run folder. With `read_only` nothing there changes."""
 
-    def __init__(self, directory: pathlib.Path) -> None:
+    def __init__(self, directory: pathlib.Path, read_only: bool = False) -> None:
         self._directory = directory
+        self._read_only = read_only
         self._manager: ocp.CheckpointManager | None = None
 
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:
             options = ocp.CheckpointManagerOptions(
-                max_to_keep=2, enable_async_checkpointing=False
+                max_to_keep=2,
+                enable_async_checkpointing=False,
+                cleanup_tmp_directories=True,  # what a kill left half written
+                read_only=self._read_only,
             )
             self._manager = ocp.CheckpointManager(self._directory.absolute(), options=options)
         return self._manager
 
-    def save(self, step: int, arrays: PyTree, progress: dict[str, Any]) -> None:
+    def save(self, step: int, items: dict[str, PyTree], progress: dict[str, Any]) -> None:
         """Writes a checkpoint.
 
         Args:
             step: agent steps done; names the checkpoint.
-            arrays: a pytree of arrays. Host views of device memory are fine: nothing is copied
-                before it is compressed, and all references are dropped on return.
+            items: pytrees of arrays by name. Host views of device memory are fine: nothing is
+                copied before it is compressed, and all references are dropped on return.
             progress: JSON-serialisable counters.
 
         Raises:
             UserError: if it cannot be written; earlier checkpoints are untouched.
         """
-        flat = {jax.tree_util.keystr(path): np.asarray(x) for path, x in _leaves(arrays)}
-        needed = sum(x.nbytes for x in flat.values()) + _SPARE_BYTES
+        flat = {name: _by_path(tree) for name, tree in items.items()}
+        needed = sum(x.nbytes for x in jax.tree.leaves(flat)) + _SPARE_BYTES
         free = shutil.disk_usage(self._existing_parent()).free
         if needed > free:
             raise UserError(
@@ -58,13 +70,16 @@ class Checkpoints:
                 f"MiB needed, {free / 2**20:.0f} MiB free. Earlier checkpoints are intact: make "
                 "room and run the same command again."
             )
+        arguments = {name: ocp.args.PyTreeSave(tree) for name, tree in flat.items()}
         try:
             self._open().save(
-                step,
-                args=ocp.args.Composite(
-                    arrays=ocp.args.PyTreeSave(flat), progress=ocp.args.JsonSave(progress)
-                ),
+                step, args=ocp.args.Composite(progress=ocp.args.JsonSave(progress), **arguments)
             )
+            # A kill before this line leaves a good checkpoint that nobody can check.
+            folder = self._directory / str(step)
+            temporary = self._directory / (_CHECKSUMS + ".tmp")
+            temporary.write_text(json.dumps(_checksums(folder)))
+            temporary.replace(folder / _CHECKSUMS)
         except (OSError, ValueError, RuntimeError) as error:
             raise UserError(
                 f"The checkpoint of step {step} could not be written to {self._directory}: "
@@ -72,14 +87,14 @@ class Checkpoints:
                 "same command again."
             ) from error
 
-    def restore(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
-        """Reads the newest readable checkpoint; `rebuild` puts its arrays back into a pytree.
+    def restore(self, names: Sequence[str]) -> tuple[dict[str, Flat], dict[str, Any]] | None:
+        """Reads items of the newest readable checkpoint; `rebuild` makes pytrees of them.
 
         Checkpoints that cannot be read are reported and deleted, so that the run can write them
         again.
 
         Returns:
-            Arrays by path and the counters, or None when there is no checkpoint yet.
+            Arrays by path for each item named, and the counters; None if there is no checkpoint.
 
         Raises:
             UserError: if there are checkpoints but none can be read.
@@ -87,34 +102,36 @@ class Checkpoints:
         if not self._directory.exists():
             return None
         manager = self._open()
-        steps = sorted(manager.all_steps(), reverse=True)
-        problems = []
-        for step in steps:
+        problems: dict[int, str] = {}
+        for step in sorted(manager.all_steps(), reverse=True):
             try:
-                metadata = manager.item_metadata(step)["arrays"]
-                as_numpy = jax.tree.map(
-                    lambda _: ocp.RestoreArgs(restore_type=np.ndarray), metadata.tree
-                )
-                saved = manager.restore(
-                    step,
-                    args=ocp.args.Composite(
-                        arrays=ocp.args.PyTreeRestore(restore_args=as_numpy),
-                        progress=ocp.args.JsonRestore(),
-                    ),
-                )
+                restored = self._read(step, names)
             except _UNREADABLE as error:
-                problems.append(f"step {step}: {_first_line(error)}")
+                problems[step] = _first_line(error)
                 continue
-            for unreadable in steps[: len(problems)]:
-                print(f"Checkpoint of {problems.pop(0)}: unreadable; going back to step {step}.")
-                manager.delete(unreadable)
-            return saved["arrays"], saved["progress"]
+            for bad, problem in problems.items():
+                print(f"The checkpoint of step {bad} cannot be read ({problem}): back to {step}.")
+                manager.delete(bad)
+            return restored
         if problems:
             raise UserError(
-                f"No checkpoint in {self._directory} can be read ({'; '.join(problems)}). Restore "
-                "the folder from a copy, or remove it to start anew."
+                f"No checkpoint in {self._directory} can be read ({problems}). Restore the folder "
+                "from a copy, or choose another --logdir to start anew."
             )
         return None
+
+    def _read(self, step: int, names: Sequence[str]) -> tuple[dict[str, Flat], dict[str, Any]]:
+        folder = self._directory / str(step)
+        if (folder / _CHECKSUMS).exists():
+            written = json.loads((folder / _CHECKSUMS).read_text())
+            if _checksums(folder) != written:
+                raise ValueError("its files are not as they were written")
+        # Arrays come back as what they were saved as, NumPy's.
+        arguments = {name: ocp.args.PyTreeRestore() for name in names}
+        saved = self._open().restore(
+            step, args=ocp.args.Composite(progress=ocp.args.JsonRestore(), **arguments)
+        )
+        return {name: saved[name] for name in names}, saved["progress"]
 
     def close(self) -> None:
         """Releases orbax's threads."""
@@ -128,33 +145,50 @@ class Checkpoints:
         return directory
 
 
-def rebuild(template: PyTree, arrays: dict[str, np.ndarray], prefix: str = "") -> PyTree:
-    """Arrays by path, as `Checkpoints.restore` returns them, in the structure of `template`.
+def restore_once(
+    directory: pathlib.Path, names: Sequence[str]
+) -> tuple[dict[str, Flat], dict[str, Any]] | None:
+    """`Checkpoints.restore` for a reader, who leaves even unreadable checkpoints as they are."""
+    with contextlib.closing(Checkpoints(directory, read_only=True)) as checkpoints:
+        return checkpoints.restore(names)
 
-    Args:
-        template: pytree of arrays or ShapeDtypeStructs.
-        arrays: by path.
-        prefix: path of the template within what was saved.
+
+def rebuild(template: PyTree, arrays: Flat) -> PyTree:
+    """Arrays of one item in the structure of `template`, which gives shapes and dtypes.
 
     Raises:
         UserError: if an array is missing or has another shape or dtype.
     """
 
     def find(path: tuple, like: Any) -> np.ndarray:
-        name = prefix + jax.tree_util.keystr(path)
-        found = arrays.get(name)
-        if found is None or np.shape(found) != np.shape(like) or found.dtype != like.dtype:
+        found = arrays.get(jax.tree_util.keystr(path))
+        if found is None or found.shape != like.shape or found.dtype != like.dtype:
             raise UserError(
-                f"The checkpoint does not fit this version of seer_jax or this configuration "
-                f"({name}). Use the version that wrote it, or another --logdir."
+                "The checkpoint does not fit this version of seer_jax or this configuration "
+                f"({jax.tree_util.keystr(path)}): use the version that wrote it, or another "
+                "--logdir."
             )
         return found
 
     return jax.tree_util.tree_map_with_path(find, template)
 
 
-def _leaves(tree: PyTree) -> list[tuple[tuple, Any]]:
-    return jax.tree_util.tree_flatten_with_path(tree)[0]
+def _by_path(tree: PyTree) -> Flat:
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {jax.tree_util.keystr(path): np.asarray(x) for path, x in leaves}
+
+
+def _checksums(folder: pathlib.Path) -> dict[str, int]:
+    """Of every file in a checkpoint, by its path."""
+    checksums = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != _CHECKSUMS:
+            checksum = 0
+            with path.open("rb") as file:
+                while block := file.read(2**20):
+                    checksum = zlib.crc32(block, checksum)
+            checksums[str(path.relative_to(folder))] = checksum
+    return checksums
 
 
 def _first_line(error: Exception) -> str:

@@ -1,6 +1,8 @@
 """What a run is: one frozen `Config`, and the presets that fill it in for a task."""
 
 import dataclasses
+import json
+import pathlib
 import re
 from typing import Literal
 
@@ -29,8 +31,8 @@ class Config:
     task: str = "cartpole_swingup"
     """A task of the DeepMind Control suite, such as walker_walk, walker-walk or cup_catch."""
     preset: Preset = "paper"
-    """Where the defaults of all other flags come from: paper (the official hyperparameters) or quick
-    (a small agent that learns in minutes on two CPU cores)."""
+    """Where the defaults of all other flags come from: paper (the official hyperparameters) or
+    quick (a small agent that learns in minutes on two CPU cores)."""
     logdir: str = ""
     """Run folder. Empty: runs/TASK-PRESET-sSEED. The same command with the same folder resumes."""
     seed: int = 0
@@ -62,7 +64,7 @@ class Config:
     action_repeat: int = 2
     """Simulator steps per agent step."""
     render_quality: Literal["full", "fast"] = "full"
-    """full: MuJoCo's defaults; fast: no shadows, no multisampling, several times faster on a CPU."""
+    """full: MuJoCo's defaults; fast: no shadows or reflections, several times faster on a CPU."""
     eval_every: int = 2_500
     """Agent steps between evaluations."""
     eval_episodes: int = 10
@@ -127,6 +129,34 @@ def _action_repeat(task: str) -> int:
     return _DEFAULT_ACTION_REPEAT
 
 
+def write(config: Config, logdir: pathlib.Path) -> None:
+    """Writes `config.json`, in one move."""
+    temporary = logdir / "config.json.tmp"
+    temporary.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
+    temporary.replace(logdir / "config.json")
+
+
+def read(logdir: pathlib.Path) -> Config:
+    """Reads the configuration of a run folder.
+
+    Raises:
+        UserError: if there is none, or not one of this version.
+    """
+    path = logdir / "config.json"
+    try:
+        fields = json.loads(path.read_text())
+        agent = fields.pop("agent")
+        agent["strides"] = tuple(agent["strides"])
+        return Config(**fields, agent=curl_sac.Config(**agent))
+    except FileNotFoundError as error:
+        raise UserError(f"{logdir} holds no run: there is no {path}.") from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(
+            f"{path} is damaged or of another version ({error}): restore it, or choose another "
+            "--logdir."
+        ) from error
+
+
 def parse_bytes(text: str) -> int:
     """Bytes of a size such as 512MiB, 2GiB, 2GB, 800M or 1e9.
 
@@ -140,7 +170,7 @@ def parse_bytes(text: str) -> int:
         number = -1.0
     if match is None or number <= 0:
         raise UserError(
-            f"replay_memory={text!r} is not a size: write a number and a unit, such as 512MiB or 2GB."
+            f"replay_memory={text!r} is not a size: write a number and a unit, like 512MiB or 2GB."
         )
     base = 1024 if match[3] else 1000
     return int(number * base ** " kmgt".index(match[2] or " "))
@@ -173,6 +203,8 @@ def check(config: Config) -> None:
     agent = config.agent
     for field in dataclasses.fields(agent):
         value = getattr(agent, field.name)
+        if isinstance(value, bool):
+            continue
         smallest = min(value) if isinstance(value, tuple) and value else value
         if isinstance(smallest, tuple) or not smallest > 0:
             raise UserError(f"{field.name}={value}: it must be positive.")

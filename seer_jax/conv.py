@@ -1,9 +1,9 @@
 """A 2-D convolution that is fast on CPUs too.
 
-XLA runs the forward pass and the input gradient of a small convolution near a CPU's matmul rate, but
-its weight gradient at a fraction of it: the contraction runs over the whole batch and misses every
-cache. Here, on CPU only, that gradient is a scan over single images, each unfolded into patches that
-stay in cache and multiplied at once. The numbers are the same up to summation order;
+XLA runs the forward pass and the input gradient of a small convolution near a CPU's matmul rate,
+but its weight gradient at a fraction of it: the contraction runs over the whole batch and misses
+every cache. Here, on CPU only, that gradient is a scan over single images, each unfolded into
+patches that stay in cache and multiplied at once. The numbers are the same up to summation order;
 docs/performance.md has the measurements.
 """
 
@@ -20,7 +20,7 @@ _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def conv2d(x: Array, kernel: Array, stride: int) -> Array:
-    """Convolution without padding. x f32[B, H, W, C], kernel f32[h, w, C, D] -> f32[B, H', W', D]."""
+    """Unpadded convolution: x f32[B, H, W, C], kernel f32[h, w, C, D] -> f32[B, H', W', D]."""
     return lax.conv_general_dilated(
         x, kernel, (stride, stride), "VALID", dimension_numbers=_DIMENSIONS
     )

@@ -75,7 +75,7 @@ def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:
             sample_key,
             replay,
             config.batch_size,
-            n_step=1,
+            n_step=config.agent.n_step,
             gamma=config.agent.gamma,
             read=read_frames if state.frozen is None else replay_lib.latents,
         )

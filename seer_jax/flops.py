@@ -1,16 +1,18 @@
 """Counting FLOPs: by hand from layer sizes, and as XLA counts them.
 
-The convention is the usual one: a multiply-accumulate is 2 FLOPs and a backward pass twice its forward.
-Biases, activations, normalisation and the optimiser are left out: at these sizes they are below 2%.
+The convention is the usual one: a multiply-accumulate is 2 FLOPs and a backward pass twice its
+forward. Biases, activations, normalisation and the optimiser are left out: at these sizes they are
+below 2%.
 """
 
-from typing import Any, Callable, Sequence
+from collections.abc import Callable
+from typing import Any
 
 import jax
 
 
 def dense(*sizes: int) -> float:
-    """Forward FLOPs of a stack of dense layers for one example: sizes of input, hidden..., output."""
+    """Forward FLOPs of dense layers for one example; sizes: input, hidden..., output."""
     return float(sum(2 * a * b for a, b in zip(sizes, sizes[1:], strict=False)))
 
 
@@ -25,7 +27,6 @@ def xla_count(function: Callable[..., Any], *args: Any) -> float:
     XLA counts the body of a loop once whatever its trip count, and both branches of a conditional
     as the dearer one, so compare on programs without loops.
     """
-    analysis: Sequence | dict = jax.jit(function).lower(*args).cost_analysis()
-    if not isinstance(analysis, dict):
-        analysis = analysis[0]
+    analysis = jax.jit(function).lower(*args).cost_analysis()
+    assert analysis is not None, "this backend has no cost analysis"
     return float(analysis["flops"])

@@ -65,10 +65,13 @@ def plan(config: Config, agent: Agent, spec: EnvSpec) -> Plan:
     if config.replay_memory is not None:
         budget = parse_bytes(config.replay_memory)
     frame_steps = config.num_steps if config.freeze_step == "never" else config.freeze_step
-    needed = [rows_of(min(steps, config.num_steps), spec) for steps in (frame_steps, config.num_steps)]
+    needed = [
+        rows_of(min(steps, config.num_steps), spec) for steps in (frame_steps, config.num_steps)
+    ]
     rows = (frame_row, latent_row)
     capacities = [
-        min(budget // replay_lib.row_bytes(row), most) for row, most in zip(rows, needed, strict=True)
+        min(budget // replay_lib.row_bytes(row), most)
+        for row, most in zip(rows, needed, strict=True)
     ]
     _check_budget(config, spec, budget, capacities, needed, rows)
     return Plan(frame_row, capacities[0], latent_row, capacities[1])
@@ -89,15 +92,17 @@ def _check_budget(
     needed: list[int],
     rows: tuple[Row, Row],
 ) -> None:
-    episode = rows_of(spec.episode_steps or replay_lib.min_rows(1), spec)
+    # An episode has one row more than steps; below min_rows `sample` may find nothing.
+    episode = max((spec.episode_steps or 0) + 1, replay_lib.min_rows(config.agent.n_step))
     for capacity, most, row in zip(capacities, needed, rows, strict=True):
         least = min(episode, most)
         if capacity < least:
+            least_bytes = least * replay_lib.row_bytes(row)
             raise UserError(
                 f"Replay of {budget / 2**20:.1f} MiB holds {capacity} rows of "
                 f"{replay_lib.row_bytes(row):,} bytes, and one episode has {least}: raise "
-                f"--replay_memory to {math.ceil(least * replay_lib.row_bytes(row) / 2**20)}MiB or "
-                f"--replay_capacity to {least}."
+                f"--replay_memory to {math.ceil(least_bytes / 2**20)}MiB or --replay_capacity to "
+                f"{math.ceil(least_bytes / replay_lib.row_bytes(rows[0]))}."
             )
     largest = max(c * replay_lib.row_bytes(row) for c, row in zip(capacities, rows, strict=True))
     available = memory.available_bytes()

@@ -15,8 +15,8 @@ _orthogonal = nn.initializers.orthogonal()
 def _delta_orthogonal(key: Key, shape: tuple[int, ...]) -> Array:
     """Orthogonal on the kernel's centre, zero elsewhere, with ReLU's gain (arXiv 1806.05393).
 
-    `jax.nn.initializers.delta_orthogonal` refuses more inputs than outputs; torch, and so the official
-    code, takes them.
+    `jax.nn.initializers.delta_orthogonal` refuses more inputs than outputs; torch, and so the
+    official code, takes them.
     """
     centre = nn.initializers.orthogonal(scale=2**0.5)(key, shape[2:], jnp.float32)
     return jnp.zeros(shape).at[shape[0] // 2, shape[1] // 2].set(centre)
@@ -42,7 +42,7 @@ class PixelConvs(nn.Module):
 
     num_filters: int
     strides: tuple[int, ...]
-    dtype: jnp.dtype = jnp.float32
+    dtype: jnp.dtype = jnp.dtype("float32")
 
     @nn.compact
     def __call__(self, obs: Array) -> Array:

@@ -16,8 +16,7 @@ import jax.numpy as jnp
 from seer_jax.types import FIRST, LAST, Array, Key, PyTree, Row, Transition
 
 
-@flax.struct.dataclass
-class Replay:
+class Replay(flax.struct.PyTreeNode):
     """A ring of the newest rows. Leaves of `rows` are [capacity, N, ...]."""
 
     rows: Row
@@ -45,9 +44,7 @@ def add(replay: Replay, row: Row) -> Replay:
         replay.rows,
         row,
     )
-    return Replay(
-        rows, (replay.position + 1) % capacity, jnp.minimum(replay.size + 1, capacity)
-    )
+    return Replay(rows, (replay.position + 1) % capacity, jnp.minimum(replay.size + 1, capacity))
 
 
 @functools.partial(jax.jit, donate_argnums=0)
@@ -147,13 +144,13 @@ def _draw_starts(
     return carry[1], carry[2], carry[3]
 
 
-def _window_length(
-    replay: Replay, age: Array, env: Array, n_step: int
-) -> tuple[Array, Array]:
+def _window_length(replay: Replay, age: Array, env: Array, n_step: int) -> tuple[Array, Array]:
     """Steps from each start to its next_obs, and whether that window is a valid one."""
     ages = age[:, None] + jnp.arange(n_step + 1)
     held = ages < replay.size
-    step_type = replay.rows.step_type[slot(replay, jnp.minimum(ages, replay.size - 1)), env[:, None]]
+    step_type = replay.rows.step_type[
+        slot(replay, jnp.minimum(ages, replay.size - 1)), env[:, None]
+    ]
     ends = (step_type == LAST) & held
     early = jnp.any(ends[:, 1:], axis=1)
     steps = jnp.where(early, jnp.argmax(ends[:, 1:], axis=1) + 1, n_step)
@@ -185,7 +182,9 @@ def stacked_frames(obs_shape: tuple[int, int, int], stack: int, pad: str) -> Rea
         # Frames to go back until the episode's first: k where it is further away than the stack.
         first = jnp.argmax(step_type == FIRST, axis=1)
         limit = jnp.where(jnp.any(step_type == FIRST, axis=1), first, stack)[:, None]
-        frames = replay.rows.obs[slot(replay, age[:, None] - jnp.minimum(back, limit)), env[:, None]]
+        frames = replay.rows.obs[
+            slot(replay, age[:, None] - jnp.minimum(back, limit)), env[:, None]
+        ]
         if pad == "zeros":
             frames = jnp.where((jnp.arange(stack) <= limit)[..., None], frames, 0)
         return frames_to_obs(frames[:, ::-1], obs_shape)

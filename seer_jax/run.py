@@ -2,11 +2,9 @@
 
 import argparse
 import dataclasses
-import json
-import os
 import pathlib
 import sys
-from typing import Annotated, get_args
+from typing import get_args
 
 import tyro
 
@@ -18,37 +16,102 @@ from seer_jax.types import UserError
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit code: 0 done, 2 a mistake to mend, 130 stopped."""
     try:
-        return _train(sys.argv[1:] if argv is None else argv)
+        return run(parse(sys.argv[1:] if argv is None else argv))
     except UserError as error:
         print(f"seer_jax: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("seer_jax: stopped; the same command resumes from the last checkpoint.", file=sys.stderr)
+        print("seer_jax: stopped; the same command resumes.", file=sys.stderr)
         return 130
 
 
-def _train(argv: list[str]) -> int:
-    # Heavy imports wait until the flags are known to be right.
-    config = parse(argv)
-    from seer_jax import train
-    from seer_jax.agents import curl_sac
-    from seer_jax.envs import dmc
+def parse(argv: list[str]) -> Config:
+    """The configuration that the flags ask for.
 
-    logdir = prepare_logdir(config)
-    make_env = lambda: dmc.make(
-        config.task,
-        seed=config.seed,
-        action_repeat=config.action_repeat,
-        image_size=config.image_size,
-        render_quality=config.render_quality,
+    `--task` and `--preset` choose the defaults of all other flags. A wrong flag or value prints a
+    message with the nearest flags and exits with 2.
+    """
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    # nargs: a flag without its value is for the full parser below to complain about.
+    first.add_argument("--task", nargs="?", default=Config.task, const=Config.task)
+    first.add_argument("--preset", nargs="?", default=Config.preset, const=Config.preset)
+    known, _ = first.parse_known_args(argv)
+    if known.preset not in get_args(config_lib.Preset):
+        raise UserError(
+            f"unknown preset {known.preset!r}; choose one of {', '.join(get_args(config_lib.Preset))}."
+        )
+    from seer_jax.envs import dmc  # late: it settles how to render, which takes a moment
+
+    task = "_".join(dmc.parse_task(known.task))
+    config = tyro.cli(
+        tyro.conf.OmitArgPrefixes[Config],
+        args=argv,
+        default=config_lib.preset_config(task, known.preset),
+        prog="python -m seer_jax.run",
+        description="Trains CURL-SAC with SEER: pixels first, then a frozen encoder and latents.",
+        use_underscores=True,
     )
-    env = make_env()
-    agent = curl_sac.make(config.agent, env.spec, config.frame_stack)
+    logdir = config.logdir or f"runs/{task}-{config.preset}-s{config.seed}"
+    config = dataclasses.replace(config, task=task, logdir=logdir)
+    config_lib.check(config)
+    return config
+
+
+def prepare_logdir(config: Config) -> pathlib.Path:
+    """Makes the run folder, or checks that what is in it belongs to this very configuration.
+
+    Raises:
+        UserError: if the folder cannot be used, holds something else, or another configuration.
+    """
+    logdir = pathlib.Path(config.logdir)
     try:
-        train.train(config, logdir, env, make_env, agent)
+        if (logdir / "config.json").exists():
+            _check_same(config_lib.read(logdir), config)
+            return logdir
+        # A kill may have left the beginning of a config.json.
+        if logdir.exists() and any(x.name != "config.json.tmp" for x in logdir.iterdir()):
+            raise UserError(
+                f"{logdir} is not empty and holds no run (no config.json): choose another --logdir."
+            )
+        logdir.mkdir(parents=True, exist_ok=True)
+        config_lib.write(config, logdir)
+    except OSError as error:
+        raise UserError(
+            f"{logdir} cannot be used as run folder ({error.strerror}): choose another --logdir."
+        ) from error
+    return logdir
+
+
+def _check_same(found: Config, wanted: Config) -> None:
+    there, here = (dataclasses.asdict(c) | dataclasses.asdict(c.agent) for c in (found, wanted))
+    names = [n for n in here if n not in ("agent", "logdir") and there[n] != here[n]]
+    if names:
+        changes = "\n".join(f"  {name}: {there[name]} there, {here[name]} here" for name in names)
+        raise UserError(
+            f"{wanted.logdir} holds a run with another configuration:\n{changes}\n"
+            "Use the same flags to resume it, or another --logdir."
+        )
+
+
+def run(config: Config) -> int:
+    """Builds environment and agent and trains; returns the exit code."""
+    # Late: by now the flags are known to be right.
+    from seer_jax import build, freezing, train
+
+    env = build.make_env(config)
+    try:
+        agent = build.make_agent(config, env.spec)
+        # What does not fit together is refused before the folder remembers it as its configuration.
+        freezing.plan(config, agent, env.spec)
+        logdir = prepare_logdir(config)
+        train.train(config, logdir, env, lambda: build.make_env(config), agent)
     except train.Interrupted as stopped:
         print(f"seer_jax: {stopped} The same command resumes.", file=sys.stderr)
         return 130
     finally:
         env.close()
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,13 +1,13 @@
 """The training loop: act, store, learn, simulate; freeze once; evaluate now and then.
 
-    timestep -> act_and_store: stack, encode once, choose an action, write a replay row    dispatch 1
-             -> learn: sample and update, fused; runs on while the simulator steps         dispatch 2
-             -> env.step(action)
+timestep -> act_and_store: stack, encode once, choose an action, write a replay row    dispatch 1
+         -> learn: sample and update, fused; runs on while the simulator steps         dispatch 2
+         -> env.step(action)
 """
 
+import collections
 import contextlib
 import dataclasses
-import math
 import pathlib
 import signal
 import time
@@ -22,7 +22,7 @@ from seer_jax import checkpoint, dispatch, freezing, memory, video
 from seer_jax import replay as replay_lib
 from seer_jax.config import Config
 from seer_jax.logger import Logger
-from seer_jax.types import LAST, Agent, AgentState, Array, Env, EnvSpec, Key, TimeStep, UserError
+from seer_jax.types import LAST, Agent, AgentState, Array, Env, Key, TimeStep, UserError
 
 _CHUNK_IMAGES = 128  # images encoded at a time at the freeze
 _VIDEO_SIZE = 240  # pixels
@@ -96,7 +96,10 @@ def train(
         )
         stop_requested = stack.enter_context(_stop_requests())
         if fresh:
+            run.freeze_if_due()
             run.evaluate()
+        elif run.progress.step == config.num_steps:
+            run.logger.line(f"{logdir} has finished its {config.num_steps:,} steps already.")
         run.loop(stop_requested)
     return run.state
 
@@ -133,13 +136,11 @@ class Run:
     def loop(self, stop_requested: Callable[[], bool]) -> None:
         """Steps until the end of the run or a request to stop."""
         config, progress = self.config, self.progress
-        while True:
-            if self.state.frozen is None and self.freeze_is_due():
-                self.freeze()
-            if progress.step >= config.num_steps:
-                break
+        while progress.step < config.num_steps:
             if not self.step():
                 continue
+            # Before the checkpoint of this step, so that no resumed run freezes a second time.
+            self.freeze_if_due()
             last = progress.step == config.num_steps
             if progress.step % config.log_every == 0 or last:
                 self.report()
@@ -148,9 +149,8 @@ class Run:
             if stop_requested() and not last:
                 self.save()
                 raise Interrupted(f"Stopped at step {progress.step}, after a checkpoint.")
-            if progress.step % config.checkpoint_every == 0 and not last:
+            if progress.step % config.checkpoint_every == 0 or last:
                 self.save()
-        self.save()
 
     def step(self) -> bool:
         """One pass: act, store, learn, simulate. False where it only reset an episode."""
@@ -171,7 +171,9 @@ class Run:
         elif not random:
             progress.flops += flops.encode
 
-        if not (random or resets) and progress.iteration >= replay_lib.min_rows(1):
+        if not (random or resets) and progress.iteration >= replay_lib.min_rows(
+            config.agent.n_step
+        ):
             self.state, metrics = self.functions.learn(
                 self.state, self.replay, self.keys.learn, iteration
             )
@@ -180,7 +182,7 @@ class Run:
             update = flops.update_frozen if frozen else flops.update
             progress.flops += config.batch_size * update
 
-        self.timestep = self.env.step(jax.device_get(action))
+        self.timestep = self.env.step(_to_host(action))
         if resets:
             return False
         progress.step += 1
@@ -199,9 +201,11 @@ class Run:
         )
         progress.episode_return, progress.episode_length = 0.0, 0
 
-    def freeze_is_due(self) -> bool:
+    def freeze_if_due(self) -> None:
         freeze_step = self.config.freeze_step
-        return freeze_step != "never" and self.progress.step >= freeze_step
+        due = freeze_step != "never" and self.progress.step >= freeze_step
+        if due and self.state.frozen is None:
+            self.freeze()
 
     def freeze(self) -> None:
         """Freezes the encoder and turns the rows held into latents; loses none."""
@@ -236,7 +240,7 @@ class Run:
         """Writes the metrics since the last report and moves the progress bar.
 
         Raises:
-            UserError: if the critic's loss is no number any more.
+            UserError: if the critic's loss is not finite any more.
         """
         progress, now = self.progress, time.perf_counter()
         then, step, updates = self.reported
@@ -263,14 +267,13 @@ class Run:
         metrics, self.metrics = jax.device_get(self.metrics), []
         if not metrics:
             return {}
-        columns = {name: np.array([m[name] for m in metrics]) for name in metrics[0]}
+        columns = collections.defaultdict(list)
+        for update in metrics:  # those from before a freeze have more names than those after it
+            for name, value in update.items():
+                columns[name].append(np.float32(value))
         if not np.isfinite(columns["loss/critic"]).all():
-            raise UserError(
-                f"loss/critic is not finite at step {self.progress.step}: the run has diverged. "
-                "Checkpoints from before are intact; lower the learning rates (--critic_lr, "
-                "--actor_lr, --encoder_lr) and start again with another --logdir."
-            )
-        means = {name: x[~np.isnan(x)] for name, x in columns.items()}
+            raise _diverged("loss/critic")
+        means = {name: np.array(x)[~np.isnan(x)] for name, x in columns.items()}
         return {name: float(np.mean(x)) for name, x in means.items() if x.size}
 
     def evaluate(self) -> None:
@@ -311,60 +314,67 @@ class Run:
         return self.progress.seconds + time.perf_counter() - self.began
 
     def save(self) -> None:
-        """Writes a checkpoint of everything; never one of a diverged agent."""
-        self.report()
+        """Writes a checkpoint of everything.
+
+        Raises:
+            UserError: if the agent has diverged; no checkpoint is worth having of that.
+        """
+        if not all(np.isfinite(x).all() for x in jax.device_get(jax.tree.leaves(self.state))):
+            raise _diverged("A parameter or an optimiser's moment")
         held = int(self.replay.size)  # a ring that is not full lies at the start of its arrays
-        arrays = {
+        items = {
             "state": self.state,
             "rows": jax.tree.map(lambda x: np.asarray(x)[:held], self.replay.rows),
-            "position": self.replay.position,
-            "size": self.replay.size,
-            "stack": self.stack,
-            "timestep": self.timestep,
+            "loop": {
+                "position": self.replay.position,
+                "size": self.replay.size,
+                "stack": self.stack,
+                "timestep": self.timestep,
+            },
             "env": self.env.get_state(),
         }
         progress = dataclasses.replace(self.progress, seconds=self.seconds())
-        saved = dataclasses.asdict(progress) | {"phase": self.phase()}
-        self.checkpoints.save(progress.step, arrays, saved)
+        self.metrics = jax.device_get(self.metrics)
+        metrics = [{name: float(x) for name, x in update.items()} for update in self.metrics]
+        saved = dataclasses.asdict(progress) | {"phase": self.phase(), "metrics": metrics}
+        self.checkpoints.save(progress.step, items, saved)
 
     def restore_or_start(self) -> bool:
         """Takes up the newest checkpoint, or begins; says whether it began."""
-        restored = self.checkpoints.restore()
+        restored = self.checkpoints.restore(("state", "rows", "loop", "env"))
         if restored is None:
             self.state = jax.jit(self.agent.init)(self.keys.init)
             self.replay = replay_lib.init(self.sizes.frame_capacity, self.sizes.frame_row)
             self.stack = self.functions.empty_stack()
             self.timestep = self.env.reset()
             return True
-        arrays, saved = restored
+        items, saved = restored
         state = jax.eval_shape(self.agent.init, self.keys.init)
         capacity, row = self.sizes.frame_capacity, self.sizes.frame_row
         if saved.pop("phase") == "latents":
             state = jax.eval_shape(self.agent.freeze, state)
             capacity, row = self.sizes.latent_capacity, self.sizes.latent_row
+        self.metrics = saved.pop("metrics")
         self.progress = Progress(**saved)
-        size = int(arrays["['size']"])
-        held = jax.tree.map(lambda x: jax.ShapeDtypeStruct((size, *x.shape), x.dtype), row)
-        self.state = jax.device_put(checkpoint.rebuild(state, arrays, "['state']"))
+        self.reported = (time.perf_counter(), self.progress.step, self.progress.updates)
+        self.state = jax.device_put(checkpoint.rebuild(state, items["state"]))
+        loop = {
+            "position": jax.ShapeDtypeStruct((), jnp.int32),
+            "size": jax.ShapeDtypeStruct((), jnp.int32),
+            "stack": jax.eval_shape(self.functions.empty_stack),
+            "timestep": jax.eval_shape(lambda x: x, self.env.reset()),
+        }
+        loop = checkpoint.rebuild(loop, items["loop"])
+        held = jax.tree.map(lambda x: jax.ShapeDtypeStruct((loop["size"], *x.shape), x.dtype), row)
+        rows = checkpoint.rebuild(held, items["rows"])
         self.replay = replay_lib.Replay(
-            rows=replay_lib.write_rows(
-                replay_lib.init(capacity, row).rows,
-                checkpoint.rebuild(held, arrays, "['rows']"),
-                0,
-            ),
-            position=jnp.asarray(arrays["['position']"]),
-            size=jnp.asarray(arrays["['size']"]),
+            replay_lib.write_rows(replay_lib.init(capacity, row).rows, rows, 0),
+            jnp.asarray(loop["position"]),
+            jnp.asarray(loop["size"]),
         )
-        self.stack = jnp.asarray(arrays["['stack']"])
-        self.timestep = TimeStep(*(arrays[f"['timestep'].{name}"] for name in TimeStep._fields))
-        env_state = "['env']"
-        self.env.set_state(
-            {
-                path.removeprefix(env_state)[2:-2]: value
-                for path, value in arrays.items()
-                if path.startswith(env_state)
-            }
-        )
+        self.stack = jnp.asarray(loop["stack"])
+        self.timestep = loop["timestep"]
+        self.env.set_state({path[2:-2]: array for path, array in items["env"].items()})
         return False
 
     def close(self) -> None:
@@ -402,8 +412,24 @@ def run_episodes(
             if len(returns) == episodes:
                 return returns
         action, stack = functions.act(state, stack, jax.device_put(timestep))
-        timestep = env.step(jax.device_get(action))
+        timestep = env.step(_to_host(action))
         total += float(timestep.reward[0])
+
+
+def _to_host(action: Array) -> np.ndarray:
+    """An action as environments take it; nan, which they answer with a traceback, is told plainly."""
+    on_host = jax.device_get(action)
+    if not np.isfinite(on_host).all():
+        raise _diverged("An action")
+    return on_host
+
+
+def _diverged(what: str) -> UserError:
+    return UserError(
+        f"{what} is not finite any more: the run has diverged. Checkpoints from before are intact; "
+        "lower the learning rates (--critic_lr, --actor_lr, --encoder_lr) and start again with "
+        "another --logdir."
+    )
 
 
 @contextlib.contextmanager

@@ -10,7 +10,8 @@ Letters in shapes: N environments, B batch, K stored copies of a latent, k stack
 dimensions.
 """
 
-from typing import Any, Callable, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import flax.struct
 import jax
@@ -24,7 +25,7 @@ FIRST, MID, LAST = 0, 1, 2
 
 
 class UserError(Exception):
-    """A mistake the user can mend. The message says what was wrong, what is accepted, what to do."""
+    """A mistake the user can mend: the message says what was wrong and what to do."""
 
 
 class EnvSpec(NamedTuple):
@@ -59,7 +60,7 @@ class TimeStep(NamedTuple):
 
 
 class Env(Protocol):
-    """N environments stepped together. An environment whose last step was LAST restarts on `step`."""
+    """N environments stepped together. One whose last step was LAST restarts on `step`."""
 
     spec: EnvSpec
 
@@ -105,17 +106,16 @@ class Transition(NamedTuple):
 class Params(NamedTuple):
     """Trainable (or target) parameters. After the freeze `encoder` is None: nothing to train."""
 
-    encoder: PyTree | None
+    encoder: PyTree
     head: PyTree
 
 
-@flax.struct.dataclass
-class AgentState:
-    """Everything an agent learns. Its structure tells the phase: `frozen is None` before the freeze."""
+class AgentState(flax.struct.PyTreeNode):
+    """Everything an agent learns; `frozen` is None before the freeze and the encoder after it."""
 
     params: Params
     target: Params
-    frozen: PyTree | None  # the encoder, once it trains no more
+    frozen: PyTree  # the encoder once it trains no more, None before
     opt_state: Params  # optimiser state, split like the parameters
     step: Array  # i32[], updates done
 

@@ -3,10 +3,10 @@
     obs -> random crop -> convolutions (shared) -> critic's projection -> latent.critic -> twin Q
                                               \\-> actor's projection  -> latent.actor  -> policy
 
-One update, in the official order: the critic's loss steps Q and the critic's side of the encoder; every
-second update the actor's loss steps the policy, its own projection and the temperature, and the targets
-move; then the contrastive loss steps the encoder again. After the freeze `params.encoder` is None, the
-transitions hold latents, and what is left of an update is the heads.
+One update, in the official order: the critic's loss steps Q and the critic's side of the encoder;
+every second update the actor's loss steps the policy, its own projection and the temperature, and
+the targets move; then the contrastive loss steps the encoder again. After the freeze
+`params.encoder` is None, the transitions hold latents, and what is left of an update is the heads.
 
 Source: lili-chen/SEER at 73ae6e1, seer_dmc. Knowingly different from it:
 - latents are stored after the LayerNorm (it is frozen too), so no update runs it;
@@ -56,6 +56,8 @@ class Config:
     """Width of the two hidden layers of the policy and of each Q function."""
     gamma: float = 0.99
     """Discount per agent step."""
+    n_step: int = 1
+    """Steps of reward before the bootstrap."""
     critic_lr: float = 1e-3
     """Adam's step size for the Q functions."""
     actor_lr: float = 1e-3
@@ -72,6 +74,9 @@ class Config:
     """The same for the encoder."""
     actor_every: int = 2
     """Updates between two steps of the actor, the temperature and the targets."""
+    contrastive: bool = True
+    """Train the encoder by CURL's contrastive loss too. Without it the agent is RAD's SAC (arXiv
+    2004.14990): random crops alone, and little more than half the work of an update."""
 
 
 class Noise(NamedTuple):
@@ -138,7 +143,8 @@ def make_model(config: Config, action_dim: int) -> Model:
             # Two of the three meet on the critic's encoder, as in the official code: "critic" takes
             # the critic's and then the contrastive gradient, "contrast" the latter once more.
             encoder={
-                name: optax.adam(config.encoder_lr) for name in ("critic", "actor", "contrast")
+                name: optax.adam(config.encoder_lr)
+                for name in ("critic", "actor", "contrast")[: 3 if config.contrastive else 2]
             },
             head={
                 "q": optax.adam(config.critic_lr),
@@ -175,8 +181,9 @@ def _init(model: Model, channels: int, key: Key) -> AgentState:
     encoder = {
         "critic": {"convs": convs, "projection": model.projection.init(keys[1], features)},
         "actor": model.projection.init(keys[2], features),
-        "contrast": jax.random.uniform(keys[3], (latent_size, latent_size)),
     }
+    if model.config.contrastive:
+        encoder["contrast"] = jax.random.uniform(keys[3], (latent_size, latent_size))
     head = {
         "q": model.q.init(keys[4], latent, action),
         "policy": model.policy.init(keys[5], latent),
@@ -187,7 +194,9 @@ def _init(model: Model, channels: int, key: Key) -> AgentState:
 
 def init_from(model: Model, params: Params) -> AgentState:
     """A fresh state around given parameters: targets equal to them, optimisers at zero."""
-    trained_by = params.encoder | {"contrast": _trained_by_contrast(params.encoder)}
+    trained_by = dict(params.encoder)
+    if model.config.contrastive:
+        trained_by["contrast"] = _trained_by_contrast(params.encoder)
     return AgentState(
         params=params,
         # Copies: a state is donated to its update, so no buffer may occur in it twice.
@@ -241,7 +250,7 @@ def _update(
         return update_on_views(model, state, batch, None, noise)
     view = functools.partial(_view, model.config.crop_size)
     obs_key, next_key, positive_key = jax.random.split(crop_key, 3)
-    positive = view(batch.obs, positive_key)
+    positive = view(batch.obs, positive_key) if model.config.contrastive else None
     batch = batch._replace(obs=view(batch.obs, obs_key), next_obs=view(batch.next_obs, next_key))
     return update_on_views(model, state, batch, positive, noise)
 
@@ -255,7 +264,8 @@ def update_on_views(
         model: networks and optimisers.
         state: before the freeze or after it.
         batch: observations already cropped, u8[B, H, W, k*C]; after the freeze latents.
-        positive: a second crop of `batch.obs`; None after the freeze.
+        positive: a second crop of `batch.obs`; None after the freeze or without the contrastive
+            loss.
         noise: of the next action and of the actor's action.
 
     Returns:
@@ -264,16 +274,22 @@ def update_on_views(
     chex.assert_rank([batch.action, batch.reward, batch.discount], [2, 1, 1])
     state, metrics = _step_critic(model, state, batch, noise.critic)
     if state.frozen is not None:
-        state, actor_metrics = _step_actor_in_turn(model, state, batch.obs, noise.actor)
-        return state.replace(step=state.step + 1), metrics | actor_metrics
+        state, more = _step_actor_in_turn(model, state, lambda: batch.obs, noise.actor)
+        return state.replace(step=state.step + 1), metrics | more
+
+    def encode(convs: PyTree) -> Array:
+        return model.convs.apply(convs, batch.obs)
+
+    convs = state.params.encoder["critic"]["convs"]
+    if not model.config.contrastive:
+        state, more = _step_actor_in_turn(model, state, lambda: encode(convs), noise.actor)
+        return state.replace(step=state.step + 1), metrics | more
     # The actor's step leaves the convolutions alone, so one forward pass serves it and the
     # contrastive loss that follows it.
-    features, features_vjp = jax.vjp(
-        lambda convs: model.convs.apply(convs, batch.obs), state.params.encoder["critic"]["convs"]
-    )
-    state, actor_metrics = _step_actor_in_turn(model, state, features, noise.actor)
-    state, contrast_metrics = _step_contrast(model, state, features, features_vjp, positive)
-    return state.replace(step=state.step + 1), metrics | actor_metrics | contrast_metrics
+    features, features_vjp = jax.vjp(encode, convs)
+    state, more = _step_actor_in_turn(model, state, lambda: features, noise.actor)
+    state, contrast = _step_contrast(model, state, features, features_vjp, positive)
+    return state.replace(step=state.step + 1), metrics | more | contrast
 
 
 def _step_critic(
@@ -296,7 +312,7 @@ def _step_critic(
     value = jnp.min(next_q, axis=0) - jnp.exp(head["log_alpha"]) * log_prob
     target = batch.reward + batch.discount * value
 
-    def loss_fn(encoder: PyTree | None, q_params: PyTree) -> tuple[Array, Array]:
+    def loss_fn(encoder: PyTree, q_params: PyTree) -> tuple[Array, Array]:
         if encoder is None:
             latent = batch.obs["critic"]
         else:
@@ -314,19 +330,18 @@ def _step_critic(
 
 
 def _step_actor_in_turn(
-    model: Model, state: AgentState, features: PyTree, noise: Array
+    model: Model, state: AgentState, features: Callable[[], PyTree], noise: Array
 ) -> tuple[AgentState, dict[str, Array]]:
     """The actor, the temperature and the targets, every `actor_every` updates."""
 
-    def step(state: AgentState, features: PyTree, noise: Array) -> tuple[AgentState, PyTree]:
-        state, metrics = _step_actor(model, state, features, noise)
+    def step(state: AgentState) -> tuple[AgentState, dict[str, Array]]:
+        state, metrics = _step_actor(model, state, features(), noise)
         return _step_targets(model.config, state), metrics
 
-    def skip(state: AgentState, features: PyTree, noise: Array) -> tuple[AgentState, PyTree]:
+    def skip(state: AgentState) -> tuple[AgentState, dict[str, Array]]:
         return state, dict.fromkeys(_ACTOR_METRICS, jnp.full((), jnp.nan, noise.dtype))
 
-    turn = state.step % model.config.actor_every == 0
-    return jax.lax.cond(turn, step, skip, state, features, noise)
+    return jax.lax.cond(state.step % model.config.actor_every == 0, step, skip, state)
 
 
 def _step_actor(
@@ -345,7 +360,7 @@ def _step_actor(
         critic_projection = state.params.encoder["critic"]["projection"]
         critic_latent = model.projection.apply(critic_projection, features)
 
-    def loss_fn(projection: PyTree | None, policy: PyTree) -> tuple[Array, tuple[Array, Array]]:
+    def loss_fn(projection: PyTree, policy: PyTree) -> tuple[Array, tuple[Array, Array]]:
         if projection is None:
             latent = features["actor"]
         else:
@@ -464,13 +479,16 @@ def _flops(config: Config, channels: int, action_dim: int) -> Flops:
     critic_head = policy + twin_q + 3 * twin_q
     actor_head = 3 * policy + 2 * twin_q  # Q's weights get no gradient from the actor
     head = critic_head + actor_head / config.actor_every
+    train_critic_side = convs + convs_backward + 3 * projection
     encoder = (
         2 * (convs + projection)  # next_obs, online and target
-        + (convs + convs_backward + 3 * projection)  # obs, for the critic
+        + train_critic_side  # obs
         + 4 * projection / config.actor_every  # the actor's step: its side trains, critic's reads
-        + (convs + convs_backward + 3 * projection)  # the contrastive anchor
-        + (convs + projection)  # its positive
     )
+    if config.contrastive:
+        encoder += train_critic_side + convs + projection  # the anchor, the positive
+    else:
+        encoder += convs / config.actor_every  # the contrastive anchor serves the actor otherwise
     return Flops(
         encode=convs + 2 * projection, act=policy, update=encoder + head, update_frozen=head
     )

@@ -19,6 +19,9 @@ from seer_jax.types import FIRST, EnvSpec, TimeStep, UserError
 
 RenderQuality = Literal["full", "fast"]
 
+# Control steps of an episode where the task sets no limit (lqr), as in the suite's other tasks.
+_DEFAULT_STEP_LIMIT = 1000
+
 _ALIASES = {"cup_catch": "ball_in_cup_catch"}
 
 # Camera 0 sees the task everywhere but here, where it looks down from afar; the literature uses 2.
@@ -55,9 +58,10 @@ def make(
         seed: of the task's random stream, 0 to 2**32 - 1.
         action_repeat: control steps per agent step; their rewards are summed.
         image_size: height and width of a frame in pixels.
-        render_quality: "full" is MuJoCo's default; "fast" draws no shadows and no reflections and
-            does not smooth edges, which is several times faster without a GPU but also loses the
-            light that falls on floors. Results must name it.
+        render_quality: "full" is MuJoCo's default; "fast" draws no shadows and no reflections,
+            which is several times faster without a GPU but also loses the light that falls on
+            floors. Edges stay smoothed: on small frames they are what shows a thin pole's angle.
+            Results must name it.
         camera_id: a camera of the model, -1 for the free camera; None for the usual one (0;
             quadruped 2).
 
@@ -213,6 +217,9 @@ class DmcEnv:
 
         self._seed = seed
         self._env = suite.load(self._domain, self._task, task_kwargs={"random": seed})
+        # control.Environment has no public name for its limit.
+        if math.isinf(self._env._step_limit):
+            self._env._step_limit = _DEFAULT_STEP_LIMIT
         self._random_before: tuple | None = None  # the random stream before this episode's reset
         self._actions: list[np.ndarray] = []  # what was done in this episode since
         self._ended = True  # the next step resets
@@ -230,7 +237,6 @@ class DmcEnv:
         view.offheight = max(view.offheight, self._image_size)
         if self._fast:
             model.vis.quality.shadowsize = 0
-            model.vis.quality.offsamples = 0
         size = self._image_size
         try:
             # One camera for good: a new scene for every frame costs as much as a fast frame.
@@ -351,11 +357,9 @@ class DmcEnv:
 
 
 def _episode_steps(env: Any, action_repeat: int) -> int | None:
-    """Agent steps of an episode, or None where the task may end early or never does."""
+    """Agent steps of an episode, or None where the task may end early."""
     from dm_control.rl import control
 
-    control_steps = env._step_limit  # control.Environment offers no public way to ask
-    ends_early = type(env.task).get_termination is not control.Task.get_termination
-    if ends_early or math.isinf(control_steps):
+    if type(env.task).get_termination is not control.Task.get_termination:
         return None
-    return math.ceil(math.ceil(control_steps) / action_repeat)
+    return math.ceil(math.ceil(env._step_limit) / action_repeat)

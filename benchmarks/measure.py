@@ -1,0 +1,104 @@
+"""How everything here is timed and written down.
+
+Variants are interleaved, so that a machine whose speed drifts treats them alike; compiling and
+warming up are left out; every sample ends with `block_until_ready`.
+"""
+
+import dataclasses
+import datetime
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """Seconds of one call: the median over samples, and the quartiles."""
+
+    median: float
+    low: float
+    high: float
+    repeats: int
+
+
+def interleaved(
+    variants: dict[str, Callable[[], Any]], repeats: int, calls: dict[str, int] | None = None
+) -> dict[str, Timing]:
+    """Times variants in turn: A B C A B C ...
+
+    Args:
+        variants: functions by name; what they return is waited for.
+        repeats: samples of each, after one that is thrown away.
+        calls: how often a variant is called within a sample; 1 where not named.
+    """
+    calls = calls or {}
+    samples: dict[str, list[float]] = {name: [] for name in variants}
+    for repeat in range(repeats + 1):
+        for name, function in variants.items():
+            count = calls.get(name, 1)
+            start = time.perf_counter()
+            for _ in range(count):
+                result = function()
+            jax.block_until_ready(result)
+            if repeat:
+                samples[name].append((time.perf_counter() - start) / count)
+    return {name: _timing(x) for name, x in samples.items()}
+
+
+def _timing(samples: list[float]) -> Timing:
+    quartiles = statistics.quantiles(samples, n=4) if len(samples) > 1 else samples * 3
+    return Timing(statistics.median(samples), quartiles[0], quartiles[2], len(samples))
+
+
+def matmul_flops_per_s(size: int = 2048, repeats: int = 5) -> float:
+    """The machine's float32 matmul rate, the best of some products of square matrices."""
+    matrix = jnp.ones((size, size), jnp.float32)
+    multiply = jax.jit(jnp.matmul)
+    jax.block_until_ready(multiply(matrix, matrix))
+    best = float("inf")
+    for _ in range(repeats):
+        start = time.perf_counter()
+        jax.block_until_ready(multiply(matrix, matrix))
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
+def machine() -> dict[str, Any]:
+    """Commit, versions and hardware: what a figure depends on."""
+    git = lambda *args: subprocess.run(
+        ["git", *args], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "commit": git("rev-parse", "HEAD"),
+        "dirty": bool(git("status", "--porcelain", "--untracked-files=no")),
+        "python": platform.python_version(),
+        "versions": {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax")},
+        "device": jax.devices()[0].device_kind,
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()
+
+
+def write_json(path: str, command: str, records: list[dict[str, Any]], **context: Any) -> None:
+    """Writes records with the machine they were taken on."""
+    content = {"command": command, "machine": machine(), **context, "records": records}
+    pathlib.Path(path).write_text(json.dumps(content, indent=2) + "\n")

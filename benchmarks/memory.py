@@ -1,0 +1,139 @@
+"""Memory of a run at the paper's sizes, before, at and after the freeze.
+
+    python -m benchmarks.memory --rows=100000 --json=memory.json
+
+Builds the loop's own parts for walker_walk, fills a replay of that many rows with real frames, takes a
+few real steps, freezes, and takes a few more. Memory is the resident set of this process, above what it
+held once everything was imported; `needed` counts the arrays that must exist (replay,
+learner) and the buffers XLA says the dearer of the two programs of a step needs.
+"""
+
+import argparse
+import dataclasses
+import pathlib
+import sys
+import tempfile
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import measure
+from seer_jax import build, train
+from seer_jax import config as config_lib
+from seer_jax import replay as replay_lib
+from seer_jax.logger import Logger
+
+_STEPS = 10
+
+
+def resident() -> dict[str, int]:
+    """Bytes resident now and at the highest since the last `reset_peak`."""
+    fields = dict(
+        line.split(":", 1) for line in pathlib.Path("/proc/self/status").read_text().splitlines()
+    )
+    return {name: int(fields[key].split()[0]) * 1024 for name, key in _FIELDS.items()}
+
+
+_FIELDS = {"now": "VmRSS", "peak": "VmHWM"}
+
+
+def reset_peak() -> None:
+    """Makes the kernel forget the highest resident set so far."""
+    pathlib.Path("/proc/self/clear_refs").write_text("5")
+
+
+def learner_bytes(run: train.Run) -> int:
+    """Bytes of everything but replay that lives across steps."""
+    return sum(x.nbytes for x in jax.tree.leaves((run.state, run.stack)))
+
+
+def step_bytes(run: train.Run) -> int:
+    """Buffers that XLA allocates besides arguments and results, of the dearer program."""
+    arguments = (run.state, run.replay, run.keys.learn, jnp.int32(0))
+    learn = run.functions.learn.lower(*arguments).compile().memory_analysis()
+    return int(learn.temp_size_in_bytes)
+
+
+def measure_run(rows: int) -> list[dict[str, Any]]:
+    """Records of the phases of one run."""
+    paper = config_lib.preset_config("walker_walk", "paper")
+    config = dataclasses.replace(
+        paper, num_steps=2 * rows, freeze_step=rows, replay_capacity=rows, learning_starts=0
+    )
+    env = build.make_env(config)
+    agent = build.make_agent(config, env.spec)
+    with tempfile.TemporaryDirectory() as folder:
+        logdir = pathlib.Path(folder)
+        base = resident()["now"]  # everything is imported, nothing compiled
+        run = train.Run(config, logdir, env, lambda: env, agent)
+        run.restore_or_start()
+        run.logger = Logger(
+            logdir, action_repeat=config.action_repeat, num_steps=config.num_steps, progress=False
+        )
+        records = []
+
+        def record(phase: str, needed: int) -> None:
+            used = {name: value - base for name, value in resident().items()}
+            records.append(
+                {"name": f"memory/{phase}", "unit": "B", "needed": needed, "base": base}
+                | {"value": used["peak"], "settled": used["now"], "over": used["peak"] / needed - 1}
+            )
+            reset_peak()
+
+        reset_peak()
+        for _ in range(_STEPS):
+            run.step()
+        fill(run, rows)
+        for _ in range(_STEPS):
+            run.step()
+        jax.block_until_ready(run.state)
+        frames = replay_lib.replay_bytes(run.replay)
+        record("pixels", frames + learner_bytes(run) + step_bytes(run))
+        run.freeze()
+        latents = run.sizes.latent_capacity * replay_lib.row_bytes(run.sizes.latent_row)
+        held = rows * replay_lib.row_bytes(run.sizes.latent_row)
+        record("freeze", max(frames + held, latents + held) + learner_bytes(run))
+        for _ in range(_STEPS):
+            run.step()
+        jax.block_until_ready(run.state)
+        record("latents", replay_lib.replay_bytes(run.replay) + learner_bytes(run) + step_bytes(run))
+        run.logger.close()
+        run.close()
+    env.close()
+    return records
+
+
+def fill(run: train.Run, rows: int) -> None:
+    """Fills the replay by copying its first rows, real frames of an episode, over and over."""
+    seed = jax.tree.map(lambda x: np.array(x[:_STEPS]), run.replay.rows)
+    filled = run.replay.rows
+    for start in range(_STEPS, rows - _STEPS, _STEPS):
+        filled = replay_lib.write_rows(filled, seed, start)
+    size = jnp.int32(start + _STEPS)
+    run.replay = replay_lib.Replay(filled, size, size + 0)
+    run.progress.step = run.progress.iteration = int(size)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Prints the table and writes the records."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--json", help="file to write the records to")
+    args = parser.parse_args(argv)
+    records = measure_run(args.rows)
+    mib = lambda number: f"{number / 2**20:12,.0f}"
+    print(f"{'MiB':16}{'needed':>12}{'peak':>12}{'over':>8}{'settled':>12}{'base':>12}")
+    for r in records:
+        print(
+            f"{r['name']:16}{mib(r['needed'])}{mib(r['value'])}{r['over']:8.1%}"
+            f"{mib(r['settled'])}{mib(r['base'])}"
+        )
+    if args.json:
+        command = "python -m benchmarks.memory " + " ".join(argv or sys.argv[1:])
+        measure.write_json(args.json, command, records)
+
+
+if __name__ == "__main__":
+    main()

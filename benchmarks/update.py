@@ -1,0 +1,199 @@
+"""Time, FLOPs and share of peak of an update and of acting, before and after the freeze.
+
+    python -m benchmarks.update --agent=curl_sac --json=update.json
+
+At the paper's sizes: batch 128, 84-pixel crops of 100-pixel frames, 32 filters, hidden width 1024.
+An update is what the loop dispatches: sampling a batch from replay and one gradient step; it is
+timed in twos, since the actor and the targets take a step every second time. Acting is the loop's
+other dispatch: stack, encode, choose an action, store (after the freeze K + 1 crops are encoded).
+"""
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import measure
+from seer_jax import build, conv, dispatch, flops, freezing
+from seer_jax import config as config_lib
+from seer_jax import replay as replay_lib
+from seer_jax.agents import curl_sac
+from seer_jax.config import Config
+from seer_jax.types import MID, Agent, AgentState, EnvSpec, TimeStep, Transition
+
+_ROWS = 2_000
+
+
+class Phase:
+    """The loop's two dispatches in one phase, each callable again and again."""
+
+    def __init__(self, config: Config, agent: Agent, spec: EnvSpec, frozen: bool) -> None:
+        self.functions = dispatch.compile_functions(config, agent, spec)
+        plan = freezing.plan(config, agent, spec)
+        self.state = jax.jit(agent.init)(jax.random.key(0))
+        if frozen:
+            self.state = agent.freeze(self.state)
+        replay = replay_lib.init(_ROWS, plan.latent_row if frozen else plan.frame_row)
+        self.replay = replay.replace(
+            rows=replay.rows._replace(
+                obs=jax.tree.map(_random_like, replay.rows.obs),
+                action=_random_like(replay.rows.action),
+                step_type=jnp.full_like(replay.rows.step_type, MID),
+                discount=jnp.ones_like(replay.rows.discount),
+            ),
+            size=jnp.int32(_ROWS),
+        )
+        self.stack = self.functions.empty_stack()
+        self.timestep = jax.device_put(
+            TimeStep(
+                np.full(1, MID, np.int32),
+                np.ones(1, np.float32),
+                np.ones(1, np.float32),
+                np.zeros((1, *spec.obs_shape), np.uint8),
+            )
+        )
+        self.key = jax.random.key(1)
+        self.iteration = jnp.int32(0)
+
+    def update(self) -> AgentState:
+        for _ in range(2):
+            self.state, _ = self.functions.learn(self.state, self.replay, self.key, self.iteration)
+        return self.state
+
+    def act(self) -> Any:
+        action, self.replay, self.stack = self.functions.act_and_store(
+            self.state,
+            self.replay,
+            self.stack,
+            self.timestep,
+            self.key,
+            self.iteration,
+            random=False,
+        )
+        return action
+
+
+def _random_like(x: jax.Array) -> jax.Array:
+    if x.dtype == jnp.uint8:
+        return jax.random.randint(jax.random.key(2), x.shape, 0, 256).astype(jnp.uint8)
+    return jax.random.normal(jax.random.key(3), x.shape).astype(x.dtype)
+
+
+def xla_flops(config: Config, spec: EnvSpec, frozen: bool) -> tuple[float, float]:
+    """FLOPs of one update in which the actor takes a step: by hand, and as XLA counts them.
+
+    XLA counts the body of a loop once, so for its count the library's convolution, whose weight
+    gradient is a loop on CPUs, is replaced by the plain one.
+    """
+    agent_config = dataclasses.replace(config.agent, actor_every=1)
+    agent = curl_sac.make(agent_config, spec, config.frame_stack)
+    by_hand = agent.flops.update_frozen if frozen else agent.flops.update
+    batch = config.batch_size
+    floats = lambda *shape: jax.ShapeDtypeStruct((batch, *shape), jnp.float32)
+    height, width, channels = spec.obs_shape
+    pixels = (batch, height, width, channels * config.frame_stack)
+    obs: Any = jax.ShapeDtypeStruct(pixels, jnp.uint8)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    with mock.patch.object(conv, "conv2d", _plain_conv2d):
+        state = jax.eval_shape(agent.init, key)
+        if frozen:
+            obs = jax.eval_shape(lambda s, x: agent.encode(s.encoder, agent.view(x)), state, obs)
+            state = jax.eval_shape(agent.freeze, state)
+        transition = Transition(obs, floats(*spec.action_shape), floats(), floats(), obs)
+        counted = flops.xla_count(agent.update, state, transition, key)
+    return by_hand * batch, counted
+
+
+def _plain_conv2d(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    return jax.lax.conv_general_dilated(
+        x, kernel, (stride, stride), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def measure_update(config: Config, spec: EnvSpec, repeats: int) -> list[dict[str, Any]]:
+    """Records of every program: seconds, FLOPs, FLOP/s and share of the matmul peak."""
+    agent = curl_sac.make(config.agent, spec, config.frame_stack)
+    phases = {"pixels": False, "latents": True}
+    programs = {name: Phase(config, agent, spec, frozen) for name, frozen in phases.items()}
+    calls: dict[str, Callable[[], Any]] = {}
+    for name, program in programs.items():
+        calls |= {f"update/{name}": program.update, f"act/{name}": program.act}
+    peak = measure.matmul_flops_per_s()
+    timings = measure.interleaved(
+        calls, repeats, {"update/latents": 10, "act/pixels": 20, "act/latents": 20}
+    )
+    cost = agent.flops
+    analytic = {
+        "update/pixels": config.batch_size * cost.update,
+        "update/latents": config.batch_size * cost.update_frozen,
+        "act/pixels": cost.encode + cost.act,
+        "act/latents": (1 + config.num_copies) * cost.encode + cost.act,
+    }
+    records = []
+    for name, timing in timings.items():
+        per_call = 2 if name.startswith("update") else 1
+        seconds = timing.median / per_call
+        record = {
+            "name": name,
+            "unit": "s",
+            "value": seconds,
+            "low": timing.low / per_call,
+            "high": timing.high / per_call,
+            "repeats": timing.repeats,
+            "analytic_flops": analytic[name],
+            "flops_per_s": analytic[name] / seconds,
+            "share_of_peak": analytic[name] / seconds / peak,
+        }
+        if name.startswith("update"):
+            with_actor, counted = xla_flops(config, spec, phases[name.split("/")[1]])
+            record |= {"analytic_flops_with_actor": with_actor, "xla_flops_with_actor": counted}
+        records.append(record)
+    records.append({"name": "matmul_peak", "unit": "FLOP/s", "value": peak})
+    return records
+
+
+def print_table(records: list[dict[str, Any]]) -> None:
+    """One line a program."""
+    print(
+        f"{'':16}{'ms':>10}{'quartiles':>19}{'GFLOP':>9}{'GFLOP/s':>9}{'of peak':>9}  XLA/by hand"
+    )
+    for r in records:
+        if r["unit"] != "s":
+            print(f"{r['name']:16}{'':38}{r['value'] / 1e9:9.1f}")
+            continue
+        ratio = ""
+        if "xla_flops_with_actor" in r:
+            ratio = f"{r['xla_flops_with_actor'] / r['analytic_flops_with_actor']:.3f}"
+        print(
+            f"{r['name']:16}{r['value'] * 1e3:10.2f}{r['low'] * 1e3:9.2f} -{r['high'] * 1e3:8.2f}"
+            f"{r['analytic_flops'] / 1e9:9.2f}{r['flops_per_s'] / 1e9:9.1f}"
+            f"{r['share_of_peak']:9.0%}  {ratio}"
+        )
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Prints the table and writes the records."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--agent", choices=["curl_sac"], default="curl_sac")
+    parser.add_argument("--task", default="walker_walk", help="sets the number of actions")
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--json", help="file to write the records to")
+    args = parser.parse_args(argv)
+    config = config_lib.preset_config(args.task, "paper")
+    env = build.make_env(config)
+    env.close()
+    records = measure_update(config, env.spec, args.repeats)
+    print_table(records)
+    if args.json:
+        command = "python -m benchmarks.update " + " ".join(argv or sys.argv[1:])
+        measure.write_json(args.json, command, records, config=dataclasses.asdict(config))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""A trained policy, read back from a run folder.
+
+policy = seer_jax.load_policy("runs/walker_walk-paper-s0")
+env = policy.make_env()
+timestep = env.step(policy(env.reset()))
+"""
+
+import pathlib
+
+import jax
+import numpy as np
+
+from seer_jax import build, checkpoint, dispatch
+from seer_jax import config as config_lib
+from seer_jax.types import Env, TimeStep, UserError
+
+
+class Policy:
+    """The greedy policy of a run's newest checkpoint. It keeps the stacked frames between calls.
+
+    Attributes:
+        config: of the run.
+        step: agent steps it was trained for.
+    """
+
+    def __init__(self, logdir: str | pathlib.Path) -> None:
+        """Reads a policy.
+
+        Raises:
+            UserError: if the folder holds no run, or the run no readable checkpoint.
+        """
+        logdir = pathlib.Path(logdir)
+        self.config = config_lib.read(logdir)
+        restored = checkpoint.restore_once(logdir / "checkpoints", ("state",))
+        if restored is None:
+            raise UserError(f"{logdir} holds no checkpoint yet: let the run reach its first one.")
+        items, progress = restored
+        self.step: int = progress["step"]
+        env = self.make_env()
+        agent = build.make_agent(self.config, env.spec)
+        env.close()
+        self._functions = dispatch.compile_functions(self.config, agent, env.spec)
+        state = jax.eval_shape(agent.init, jax.random.key(0))
+        if progress["phase"] == "latents":
+            state = jax.eval_shape(agent.freeze, state)
+        self._state = jax.device_put(checkpoint.rebuild(state, items["state"]))
+        self._stack = self._functions.empty_stack()
+
+    def __call__(self, timestep: TimeStep) -> np.ndarray:
+        """The action f32[N, A] for the newest frames; an episode's first one restarts the stack."""
+        action, self._stack = self._functions.act(
+            self._state, self._stack, jax.device_put(timestep)
+        )
+        return jax.device_get(action)
+
+    def make_env(self) -> Env:
+        """An environment like the one the policy was trained in."""
+        return build.make_env(self.config)

@@ -1,0 +1,49 @@
+"""Crops: which offsets they reach, and that all channels of an observation move together."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seer_jax import augment
+
+
+def pixels(batch, height, width, channels):
+    """u8[B, H, W, C] whose values say (10 y + x), plus 100 for each channel after the first."""
+    y, x, channel = np.mgrid[:height, :width, :channels]
+    return np.broadcast_to(10 * y + x + 100 * channel, (batch, height, width, channels)).astype(
+        np.uint8
+    )
+
+
+def test_random_crop_reaches_every_offset_equally():
+    """On a frame of 5 x 4 pixels a crop of 3 has 3 x 2 offsets, the last ones included."""
+    crops = augment.random_crop(jax.random.key(0), pixels(6000, 5, 4, 1), 3)
+    assert crops.shape == (6000, 3, 3, 1) and crops.dtype == jnp.uint8
+    corners, counts = np.unique(crops[:, 0, 0, 0], return_counts=True)
+    assert corners.tolist() == [0, 1, 10, 11, 20, 21]
+    assert abs(counts - 1000).max() < 150  # five standard deviations
+
+
+def test_random_crop_is_a_window_shared_by_all_channels():
+    obs = pixels(64, 5, 5, 2)
+    for crop in np.asarray(augment.random_crop(jax.random.key(1), obs, 3)):
+        y, x = divmod(int(crop[0, 0, 0]), 10)
+        np.testing.assert_array_equal(crop, obs[0, y : y + 3, x : x + 3])
+
+
+def test_a_crop_of_full_size_changes_nothing():
+    obs = pixels(2, 4, 4, 3)
+    np.testing.assert_array_equal(augment.random_crop(jax.random.key(0), obs, 4), obs)
+    np.testing.assert_array_equal(augment.center_crop(obs, 4), obs)
+
+
+def test_center_crop():
+    """100 to 84 begins at 8; where the middle is between two pixels, it takes the upper left."""
+    obs = pixels(1, 5, 4, 1)
+    assert augment.center_crop(obs, 3)[0, :, :, 0].tolist() == [
+        [10, 11, 12],
+        [20, 21, 22],
+        [30, 31, 32],
+    ]
+    rendered = jnp.arange(100 * 100).reshape(1, 100, 100, 1)
+    assert augment.center_crop(rendered, 84)[0, 0, 0, 0] == 8 * 100 + 8

@@ -1,0 +1,57 @@
+"""The convolution and its own CPU gradient agree with lax's, whatever the sizes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from seer_jax import conv
+
+
+def plain(x, kernel, stride):
+    return lax.conv_general_dilated(
+        x, kernel, (stride, stride), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def normal(seed, *shape):
+    return jax.random.normal(jax.random.key(seed), shape)
+
+
+def test_a_convolution_by_hand():
+    """A 2 x 2 kernel of ones sums the windows of a picture; its gradient sums the pictures."""
+    x = jnp.array([[1.0, 2, 3], [4, 5, 6], [7, 8, 9]]).reshape(1, 3, 3, 1)
+    kernel = jnp.ones((2, 2, 1, 1))
+    assert conv.conv2d(x, kernel, 1)[0, :, :, 0].tolist() == [[12, 16], [24, 28]]
+    grad = jax.grad(lambda kernel: conv.conv2d(x, kernel, 1).sum())(kernel)
+    assert grad[:, :, 0, 0].tolist() == [[12, 16], [24, 28]]
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(
+    ("height", "width", "kernel_height", "kernel_width"),
+    [(8, 8, 3, 3), (9, 9, 3, 3), (9, 6, 2, 3), (3, 3, 3, 3)],
+)
+def test_values_and_gradients_are_those_of_lax(height, width, kernel_height, kernel_width, stride):
+    x, kernel = normal(0, 3, height, width, 2), normal(1, kernel_height, kernel_width, 2, 4)
+
+    def results(function):
+        """The output and, for a random gradient of it, both gradients."""
+        out, pull_back = jax.vjp(lambda x, kernel: function(x, kernel, stride), x, kernel)
+        return out, *pull_back(normal(2, *out.shape))
+
+    ours, theirs = jax.jit(lambda: (results(conv.conv2d), results(plain)))()
+    for mine, lax_own in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(mine, lax_own, rtol=1e-5, atol=1e-5)
+
+
+def test_the_gradient_keeps_float64():
+    with jax.enable_x64(True):
+        x, kernel = np.asarray(normal(0, 3, 9, 9, 2), np.float64), np.ones((3, 3, 2, 4))
+        loss = lambda kernel, function: jnp.sum(function(x, kernel, 2) ** 2)
+        ours, theirs = (
+            jax.jit(jax.grad(loss), static_argnums=1)(kernel, f) for f in (conv.conv2d, plain)
+        )
+        assert ours.dtype == jnp.float64
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12)

@@ -1,0 +1,167 @@
+"""CURL-SAC as an `Agent`: shapes, what each update changes, and what `make` refuses.
+
+That its numbers are the official code's is the matter of test_parity.py.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from seer_jax.agents import curl_sac
+from seer_jax.envs.fake import FakeEnv
+from seer_jax.types import Transition, UserError
+
+BATCH, ACTIONS, LATENT = 8, 3, 5
+SPEC = FakeEnv(obs_shape=(18, 18, 3), action_shape=(ACTIONS,)).spec
+CONFIG = curl_sac.Config(
+    crop_size=16, num_filters=4, strides=(2, 1), latent_size=LATENT, hidden_size=16
+)
+
+
+@pytest.fixture(scope="module")
+def agent():
+    return curl_sac.make(CONFIG, SPEC, frame_stack=2)
+
+
+@pytest.fixture(scope="module")
+def state(agent):
+    return jax.jit(agent.init)(jax.random.key(0))
+
+
+@pytest.fixture(scope="module")
+def update(agent):
+    return jax.jit(agent.update)
+
+
+def batch(latents=False):
+    random = np.random.default_rng(0)
+    normal = lambda *shape: random.normal(size=(BATCH, *shape)).astype(np.float32)
+    if latents:
+        obs, next_obs = ({"critic": normal(LATENT), "actor": normal(LATENT)} for _ in range(2))
+    else:
+        obs, next_obs = (random.integers(0, 256, (BATCH, 18, 18, 6), np.uint8) for _ in range(2))
+    return Transition(obs, np.tanh(normal(ACTIONS)), normal(), np.full(BATCH, 0.99, "f4"), next_obs)
+
+
+def changed(old, new):
+    """Names of the parts in which something changed."""
+    equal = lambda x, y: all(jax.tree.leaves(jax.tree.map(np.array_equal, x, y)))
+    return {name for name in old if not equal(old[name], new[name])}
+
+
+def test_views(agent):
+    obs = batch().obs
+    assert agent.view(obs).shape == (BATCH, 16, 16, 6)
+    np.testing.assert_array_equal(agent.view(obs), obs[:, 1:17, 1:17])
+    assert not np.array_equal(agent.view(obs, jax.random.key(0)), agent.view(obs))
+
+
+def test_latents_and_actions(agent, state):
+    latent = agent.encode(state.encoder, agent.view(batch().obs))
+    assert set(latent) == {"critic", "actor"}
+    for side in latent.values():
+        assert side.shape == (BATCH, LATENT) and side.dtype == jnp.float32
+    act = lambda seed, greedy: agent.act(state, latent, jax.random.key(seed), greedy)
+    for greedy in (False, True):
+        action = act(0, greedy)
+        assert action.shape == (BATCH, ACTIONS) and action.dtype == jnp.float32
+        assert jnp.all(abs(action) <= 1)
+    np.testing.assert_array_equal(act(0, True), act(1, True))
+    assert not np.array_equal(act(0, False), act(1, False))
+
+
+def test_actions_stay_in_bounds_however_large_the_latent(agent, state):
+    latent = {side: jnp.full((BATCH, LATENT), 1e6) for side in ("critic", "actor")}
+    for greedy in (False, True):
+        assert jnp.all(abs(agent.act(state, latent, jax.random.key(0), greedy)) <= 1)
+
+
+def test_a_fresh_state(state):
+    jax.tree.map(np.testing.assert_array_equal, state.target.encoder, state.encoder["critic"])
+    jax.tree.map(np.testing.assert_array_equal, state.target.head["q"], state.params.head["q"])
+    assert jnp.exp(state.params.head["log_alpha"]) == pytest.approx(CONFIG.init_temperature)
+    buffers = [x.unsafe_buffer_pointer() for x in jax.tree.leaves(state)]
+    assert len(set(buffers)) == len(buffers)  # so that it can be donated
+    twins = jax.tree.leaves(state.params.head["q"])
+    assert not any(np.array_equal(twin[0], twin[1]) for twin in twins if np.any(twin))
+
+
+def test_an_update_with_the_actors_turn_changes_everything(state, update):
+    new, metrics = update(state, batch(), jax.random.key(0))
+    assert changed(state.params.encoder, new.params.encoder) == {"critic", "actor", "contrast"}
+    assert changed(state.params.head, new.params.head) == {"q", "policy", "log_alpha"}
+    assert changed(state.target.encoder, new.target.encoder) == {"convs", "projection"}
+    assert changed(state.target.head, new.target.head) == {"q"}
+    assert (state.step, new.step) == (0, 1)
+    assert all(x.shape == () and jnp.isfinite(x) for x in metrics.values())
+    assert jax.tree.structure(new) == jax.tree.structure(state)
+
+
+def test_every_second_update_leaves_actor_temperature_and_targets(state, update):
+    state, _ = update(state, batch(), jax.random.key(0))
+    new, metrics = update(state, batch(), jax.random.key(1))
+    assert changed(state.params.encoder, new.params.encoder) == {"critic", "contrast"}
+    assert changed(state.params.head, new.params.head) == {"q"}
+    assert not changed(state.target.encoder, new.target.encoder)
+    assert not changed(state.target.head, new.target.head)
+    assert changed(state.opt_state.head, new.opt_state.head) == {"q"}
+    not_computed = {name for name, value in metrics.items() if jnp.isnan(value)}
+    assert not_computed == {"loss/actor", "loss/alpha", "actor/alpha", "actor/entropy"}
+
+
+@pytest.mark.parametrize(("step", "turn"), [(0, True), (1, False)])
+def test_an_update_on_latents_changes_the_head_only(agent, state, update, step, turn):
+    frozen = agent.freeze(state).replace(step=jnp.int32(step))
+    new, metrics = update(frozen, batch(latents=True), jax.random.key(0))
+    assert changed(frozen.params.head, new.params.head) == (
+        {"q", "policy", "log_alpha"} if turn else {"q"}
+    )
+    assert changed(frozen.target.head, new.target.head) == ({"q"} if turn else set())
+    assert not changed(frozen.frozen, new.frozen)
+    assert new.params.encoder is new.target.encoder is new.opt_state.encoder is None
+    assert "loss/contrast" not in metrics
+
+
+def test_the_target_moves_by_tau(state, update):
+    """A hundredth of the way to Q as this update leaves it."""
+    new, _ = update(state, batch(), jax.random.key(0))
+    old = [np.asarray(x) for x in jax.tree.leaves(state.target.head["q"])]
+    online, target = (jax.tree.leaves(x.head["q"]) for x in (new.params, new.target))
+    for before, goal, after in zip(old, online, target, strict=True):
+        np.testing.assert_allclose(after, 0.99 * before + 0.01 * goal, rtol=1e-5, atol=1e-7)
+
+
+def test_updates_learn(state, update):
+    """Where the rewards of a few transitions are all there is to know, Q comes to know them."""
+    data = batch()._replace(discount=np.zeros(BATCH, np.float32))
+    errors = []
+    for i in range(400):
+        state, metrics = update(state, data, jax.random.key(i))
+        errors.append(float(metrics["loss/critic"]))
+    assert np.mean(errors[-10:]) < 0.2 * errors[0]
+
+
+def test_randomness_comes_from_the_key_alone(state, update):
+    first, again, other = (update(state, batch(), jax.random.key(key))[0] for key in (0, 0, 1))
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+    assert changed(first.params.head, other.params.head)
+
+
+@pytest.mark.parametrize(
+    ("config", "spec", "message"),
+    [
+        ({}, dict(num_actions=4), "continuous actions"),
+        (
+            dict(crop_size=19),
+            {},
+            "crop_size=19 is larger than the rendered image .18 pixels.*lower",
+        ),
+        (dict(strides=(2, 2, 2, 2)), {}, "leave nothing of a 16-pixel crop: use fewer layers"),
+    ],
+)
+def test_make_says_what_does_not_fit(config, spec, message):
+    small = dict(crop_size=16, strides=(2, 1))
+    env = FakeEnv(obs_shape=(20, 18, 3), **spec)
+    with pytest.raises(UserError, match=message):
+        curl_sac.make(curl_sac.Config(**small | config), env.spec, frame_stack=2)

@@ -1,0 +1,380 @@
+"""Replay: what a sample may contain, and that samples contain all of it.
+
+The frames of `FakeEnv` say (environment, episode, t), so every sampled row tells where it came
+from. The same rows are kept as a plain list, which `true_transitions` searches slowly and plainly;
+what is sampled must be the same set. Numbers are chosen so that float32 holds them exactly.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from seer_jax import replay as replay_lib
+from seer_jax.envs.fake import FakeEnv
+from seer_jax.types import FIRST, LAST, MID, Row
+
+GAMMA = 0.5
+FRAME = (1, 1, 3)  # a frame is exactly (environment, episode, t)
+ACTION_SCALE = 128  # the action taken at a frame is that frame / 128, within [-1, 1]
+CAPACITY = 10  # the same in most tests, and so is the batch, to compile less
+
+add = jax.jit(replay_lib.add, donate_argnums=0)
+sample = jax.jit(replay_lib.sample, static_argnames=("batch_size", "n_step", "gamma", "read"))
+read_frame = replay_lib.stacked_frames(FRAME, 1, "repeat")
+
+
+# The truth, in plain Python. tests/test_freezing.py uses it too.
+
+
+def play(env, count, interrupted_at=()):
+    """The first rows of an environment, as the training loop writes them.
+
+    Before each row of `interrupted_at` all environments begin a new episode, without a LAST row.
+    """
+    timestep = env.reset(seed=0)
+    rows = []
+    for i in range(count):
+        if i in interrupted_at:
+            timestep = env.reset()
+        frames = timestep.obs.reshape(env.spec.num_envs, -1)
+        action = np.float32(frames[:, :3]) / ACTION_SCALE
+        rows.append(Row(frames, action, timestep.reward, timestep.discount, timestep.step_type))
+        timestep = env.step(action)
+    return rows
+
+
+def fake_env(**kwargs):
+    return FakeEnv(action_shape=(3,), obs_shape=FRAME, **kwargs)
+
+
+def name(row, env):
+    """(environment, episode, t) of a row."""
+    return tuple(int(x) for x in row.obs[env][:3])
+
+
+def true_transitions(rows, n_step):
+    """{name of start: (reward, discount, name of next_obs)} of each complete transition."""
+    found = {}
+    for env in range(len(rows[0].reward)):
+        for start in range(len(rows)):
+            if rows[start].step_type[env] == LAST:
+                continue
+            reward, discount = 0.0, 1.0
+            for i in range(start + 1, min(start + n_step + 1, len(rows))):
+                if rows[i].step_type[env] == FIRST:
+                    break
+                reward += discount * rows[i].reward[env]
+                discount *= GAMMA * rows[i].discount[env]
+                if rows[i].step_type[env] == LAST or i == start + n_step:
+                    found[name(rows[start], env)] = (reward, discount, name(rows[i], env))
+                    break
+    return found
+
+
+def true_stack(rows, age, env, stack, pad):
+    """Names u8[k, 3] of the frames stacked at `rows[age]`, oldest first; `rows` are those held."""
+    frames = [rows[age].obs[env]]
+    for _ in range(stack - 1):
+        if rows[age].step_type[env] == FIRST:
+            frames.append(frames[-1] if pad == "repeat" else np.zeros_like(frames[-1]))
+        else:
+            age = max(age - 1, 0)  # what the ring has overwritten is filled with the oldest left
+            frames.append(rows[age].obs[env])
+    return np.array(frames[::-1])
+
+
+def fill(rows, capacity):
+    replay = replay_lib.init(capacity, rows[0])
+    for row in rows:
+        replay = add(replay, row)
+    return replay
+
+
+def draw(replay, n_step, key, read=read_frame):
+    return sample(jax.random.key(key), replay, 2048, n_step=n_step, gamma=GAMMA, read=read)
+
+
+def sampled_transitions(replay, n_step, key=0, read=read_frame):
+    """Like `true_transitions`, from samples; fails if one start came with two different answers.
+
+    `read` returns names.
+    """
+    batch = draw(replay, n_step, key, read)
+    obs, next_obs = (np.reshape(x, (-1, 3)) for x in (batch.obs, batch.next_obs))
+    np.testing.assert_array_equal(batch.action * ACTION_SCALE, obs)
+    columns = np.column_stack([obs, batch.reward, batch.discount, next_obs])
+    found = {}
+    for row in np.unique(columns, axis=0).tolist():
+        start, answer = tuple(row[:3]), (row[3], row[4], tuple(row[5:]))
+        assert found.setdefault(start, answer) == answer
+    return found
+
+
+# A buffer of four rows, by hand.
+
+
+@pytest.fixture
+def four_rows():
+    """Episode 7 ended at t = 2 by a time limit, episode 8 terminates at t = 2; six rows came by.
+
+    slot        0       1       2       3
+    obs        81      82      72      80     episode and t
+    type      MID    LAST    LAST   FIRST
+    reward     10      20       4       0
+    discount    1       0       1       1
+                      newest  oldest
+    """
+    rows = [
+        # obs, action, reward, discount, step type
+        ([70], [0.70], 0, 1, FIRST),
+        ([71], [0.71], 2, 1, MID),
+        ([72], [0.72], 4, 1, LAST),
+        ([80], [0.80], 0, 1, FIRST),
+        ([81], [0.81], 10, 1, MID),
+        ([82], [0.82], 20, 0, LAST),
+    ]
+    dtypes = (np.uint8, np.float32, np.float32, np.float32, np.int32)
+    return fill(
+        [
+            Row(*(np.array([x], dtype) for x, dtype in zip(row, dtypes, strict=True)))
+            for row in rows
+        ],
+        capacity=4,
+    )
+
+
+def test_four_rows_lie_in_their_slots(four_rows):
+    assert four_rows.rows.obs[:, 0, 0].tolist() == [81, 82, 72, 80]
+    assert (four_rows.position, four_rows.size) == (2, 4)
+    assert replay_lib.slot(four_rows, jnp.arange(4)).tolist() == [2, 3, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("n_step", "expected"),
+    [
+        # obs: reward, discount, next_obs
+        (1, {80: (10, 0.5, 81), 81: (20, 0, 82)}),
+        (2, {80: (10 + 0.5 * 20, 0, 82), 81: (20, 0, 82)}),
+    ],
+)
+def test_four_rows_have_two_transitions(four_rows, n_step, expected):
+    read = replay_lib.stacked_frames((1, 1, 1), 1, "repeat")
+    batch = sample(jax.random.key(0), four_rows, 64, n_step=n_step, gamma=GAMMA, read=read)
+    found = {}
+    for obs, action, *answer, next_obs in zip(*(np.ravel(x).tolist() for x in batch), strict=True):
+        assert action == pytest.approx(obs / 100)
+        found[obs] = (*answer, next_obs)
+    assert found == expected
+
+
+def test_a_terminal_step_stops_the_bootstrap_and_a_time_limit_does_not():
+    for terminal, discount in ((True, 0), (False, GAMMA)):
+        rows = play(fake_env(lengths=(2,), terminals=(terminal,)), 3)
+        transitions = sampled_transitions(fill(rows, CAPACITY), 1)
+        assert transitions[0, 0, 1] == (2, discount, (0, 0, 2))
+
+
+# Writing.
+
+
+@pytest.mark.parametrize("num_envs", [1, 3])
+def test_add_writes_in_place(num_envs):
+    rows = play(fake_env(num_envs=num_envs), 9)
+    replay = replay_lib.init(4, rows[0])
+    pointers = [x.unsafe_buffer_pointer() for x in jax.tree.leaves(replay.rows)]
+    for row in rows:
+        given, replay = replay, add(replay, row)
+        assert all(x.is_deleted() for x in jax.tree.leaves(given.rows))
+        assert [x.unsafe_buffer_pointer() for x in jax.tree.leaves(replay.rows)] == pointers
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 8, 11])
+def test_the_newest_rows_are_held_in_order(count):
+    rows = play(fake_env(num_envs=2), 11)
+    replay = functools.reduce(add, rows[:count], replay_lib.init(4, rows[0]))
+    held = rows[:count][-4:]
+    assert (replay.size, replay.position) == (len(held), count % 4)
+    for age, row in enumerate(held):
+        where = replay_lib.slot(replay, age)
+        jax.tree.map(lambda x, y, i=where: np.testing.assert_array_equal(x[i], y), replay.rows, row)
+
+
+def test_write_rows_puts_a_block_in_place():
+    rows = play(fake_env(num_envs=2), 5)
+    block = jax.tree.map(lambda *x: np.stack(x), *rows[2:4])
+    written = replay_lib.write_rows(replay_lib.init(5, rows[0]).rows, block, 2)
+    empty = jax.tree.map(np.zeros_like, rows[0])
+    for slot, expected in enumerate([empty, empty, *rows[2:4], empty]):
+        jax.tree.map(lambda x, y, i=slot: np.testing.assert_array_equal(x[i], y), written, expected)
+
+
+def test_bytes_are_those_of_the_arrays():
+    frame = jax.ShapeDtypeStruct((2, 100 * 100 * 3), jnp.uint8)
+    action = jax.ShapeDtypeStruct((2, 6), jnp.float32)
+    scalar, integer = (jax.ShapeDtypeStruct((2,), x) for x in (jnp.float32, jnp.int32))
+    frames = Row(frame, action, scalar, scalar, integer)
+    assert replay_lib.row_bytes(frames) == 2 * (30_000 + 6 * 4 + 4 + 4 + 4)
+
+    sides = {side: jax.ShapeDtypeStruct((2, 4, 50), jnp.bfloat16) for side in ("critic", "actor")}
+    latents = frames._replace(obs=sides)
+    assert replay_lib.row_bytes(latents) == 2 * (2 * 4 * 50 * 2 + 6 * 4 + 4 + 4 + 4)
+    for row in (frames, latents):
+        replay = replay_lib.init(7, row)
+        assert replay_lib.get_capacity(replay) == 7
+        assert replay_lib.replay_bytes(replay) == 7 * replay_lib.row_bytes(row)
+
+
+# Sampling: every complete transition, and nothing else.
+
+ENVS = {
+    "time limits": dict(lengths=(4,)),
+    "terminals": dict(lengths=(4,), terminals=(True,)),
+    "mixed lengths": dict(lengths=(1, 3, 2, 7), terminals=(True, False, False)),
+    "one endless episode": dict(lengths=(99,)),
+}
+
+
+@pytest.mark.parametrize("n_step", [1, 3])
+@pytest.mark.parametrize("num_envs", [1, 2])
+@pytest.mark.parametrize("episodes", ENVS)
+def test_samples_are_exactly_the_complete_transitions(episodes, num_envs, n_step):
+    """At every position of the write head: before the ring is full, and two times around it."""
+    rows = play(fake_env(num_envs=num_envs, **ENVS[episodes]), 3 * CAPACITY)
+    replay = replay_lib.init(CAPACITY, rows[0])
+    for count, row in enumerate(rows, start=1):
+        replay = add(replay, row)
+        if count >= replay_lib.min_rows(n_step):
+            truth = true_transitions(rows[:count][-CAPACITY:], n_step)
+            assert sampled_transitions(replay, n_step, key=count) == truth, f"after {count} rows"
+
+
+@pytest.mark.parametrize("n_step", [1, 3])
+def test_an_interrupted_episode_is_not_spliced_to_the_next(n_step):
+    """FIRST after MID without a LAST, as when a run is taken up without its environment's state."""
+    rows = play(fake_env(num_envs=2, lengths=(5, 4)), 36, interrupted_at=(9, 17, 24))
+    interrupted = [row.step_type[0] for row in rows[7:10]]
+    assert interrupted == [MID, MID, FIRST]
+    replay = fill(rows[:8], CAPACITY)
+    for count, row in enumerate(rows[8:], start=9):
+        replay = add(replay, row)
+        truth = true_transitions(rows[:count][-CAPACITY:], n_step)
+        assert sampled_transitions(replay, n_step, key=count) == truth, f"after {count} rows"
+
+
+def test_every_transition_is_as_likely_as_any_other():
+    """Also beside rows that are no start, and in both environments; a chi-square test."""
+    rows = play(fake_env(num_envs=2, lengths=(1, 3, 2, 7)), 37)
+    replay = fill(rows, CAPACITY)
+    truth = true_transitions(rows[-CAPACITY:], 3)
+    drawn = np.concatenate([draw(replay, 3, key).obs.reshape(-1, 3) for key in range(8)])
+    starts, counts = np.unique(drawn, axis=0, return_counts=True)
+    assert {tuple(start) for start in starts.tolist()} == set(truth)
+    expected, freedom = len(drawn) / len(truth), len(truth) - 1
+    statistic = np.sum((counts - expected) ** 2 / expected)
+    assert abs(statistic - freedom) < 4 * (2 * freedom) ** 0.5, (statistic, freedom)
+
+
+def test_samples_differ_within_a_batch_and_with_the_key():
+    replay = fill(play(fake_env(lengths=(50,)), CAPACITY), CAPACITY)
+    first, again, other = (draw(replay, 1, key).reward.tolist() for key in (0, 0, 1))
+    assert first == again != other
+    assert first[:1024] != first[1024:]
+
+
+def test_min_rows_always_hold_a_transition():
+    """However episodes of at least one step lie in them."""
+    lengths = np.random.default_rng(0).integers(1, 9, 40).tolist()
+    rows = play(fake_env(lengths=lengths), 150)
+    for n_step in range(1, 9):
+        count = replay_lib.min_rows(n_step)
+        windows = [rows[start : start + count] for start in range(len(rows) - count)]
+        assert all(true_transitions(window, n_step) for window in windows)
+        # And no fewer would do.
+        assert not all(true_transitions(window[:-1], n_step) for window in windows)
+
+
+@pytest.mark.parametrize("n_step", [1, 3])
+def test_sampling_from_min_rows_finds_what_there_is(n_step):
+    """Where one row fewer held nothing: a LAST row, and n of the next episode's steps."""
+    rows = play(fake_env(lengths=(5,)), 20)[5 : 5 + replay_lib.min_rows(n_step)]
+    truth = true_transitions(rows, n_step)
+    assert rows[0].step_type == LAST and list(truth) == [(0, 1, 0)]
+    assert sampled_transitions(fill(rows, CAPACITY), n_step) == truth
+
+
+# Reading frames.
+
+
+@pytest.mark.parametrize(
+    ("pad", "expected"),
+    [
+        ("repeat", {0: [0, 0, 0], 1: [0, 0, 1], 2: [0, 1, 2], 3: [1, 2, 3]}),
+        ("zeros", {0: [-1, -1, 0], 1: [-1, 0, 1], 2: [0, 1, 2], 3: [1, 2, 3]}),
+    ],
+)
+def test_a_stack_begins_with_its_episode(pad, expected):
+    """t of the stacked frames at each t of episode 1, which follows episode 0; -1 is black."""
+    rows = play(fake_env(lengths=(3,)), 8)
+    read = replay_lib.stacked_frames(FRAME, 3, pad)
+    age = jnp.arange(4, 8)
+    obs = read(fill(rows, 8), age, jnp.zeros_like(age), jax.random.key(0))
+    for t, stack in zip(range(4), np.reshape(obs, (4, 3, 3)), strict=True):
+        frames = [(0, 1, then) if then >= 0 else (0, 0, 0) for then in expected[t]]
+        np.testing.assert_array_equal(stack, frames)
+
+
+@pytest.mark.parametrize("pad", ["repeat", "zeros"])
+@pytest.mark.parametrize("num_envs", [1, 2])
+def test_stacks_of_all_rows(num_envs, pad):
+    """At every position of the write head; interrupted episodes and overwritten beginnings too."""
+    stack = 3
+    env = fake_env(num_envs=num_envs, lengths=(1, 3, 2, 7))
+    rows = play(env, 3 * CAPACITY, interrupted_at=(13,))
+    read = jax.jit(replay_lib.stacked_frames(FRAME, stack, pad))
+    replay = replay_lib.init(CAPACITY, rows[0])
+    ages, envs = (x.ravel() for x in np.mgrid[:CAPACITY, :num_envs])
+    for count, row in enumerate(rows, start=1):
+        replay = add(replay, row)
+        held = rows[:count][-CAPACITY:]
+        obs = np.reshape(read(replay, ages, envs, jax.random.key(0)), (-1, stack, 3))
+        for age, env, found in zip(ages, envs, obs, strict=True):
+            if age < len(held):
+                np.testing.assert_array_equal(found, true_stack(held, age, env, stack, pad))
+
+
+def test_frames_become_channels_oldest_first():
+    frames = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 5, 6), np.uint8)  # B, k, H, W, C
+    obs = replay_lib.frames_to_obs(frames.reshape(2, 3, -1), (4, 5, 6))
+    expected = np.concatenate([frames[:, 0], frames[:, 1], frames[:, 2]], axis=-1)
+    np.testing.assert_array_equal(obs, expected)
+
+
+# Reading latents.
+
+
+def test_latents_come_from_one_copy_for_all_leaves():
+    """Leaves hold 10 x t + copy, so that a sample tells the row and the copy it came from."""
+    copies = 3
+
+    def with_latents(t):
+        value = np.broadcast_to(10 * t + np.arange(copies), (2, copies)).astype(jnp.bfloat16)
+        step_type = np.full(2, FIRST if t == 0 else MID, np.int32)
+        scalar = np.full(2, t, np.float32)
+        obs = {"actor": value[..., None].repeat(2, axis=-1), "critic": value}
+        return Row(obs, scalar[:, None], scalar, np.ones(2, np.float32), step_type)
+
+    replay = fill([with_latents(t) for t in range(7)], 5)
+    batch = sample(jax.random.key(0), replay, 512, n_step=1, gamma=GAMMA, read=replay_lib.latents)
+    chosen = []
+    for obs, t in ((batch.obs, batch.reward - 1), (batch.next_obs, batch.reward)):
+        assert obs["actor"].dtype == obs["critic"].dtype == jnp.float32
+        assert obs["actor"].shape == (512, 2)
+        np.testing.assert_array_equal(obs["actor"], np.stack([obs["critic"]] * 2, axis=-1))
+        chosen.append(np.asarray(obs["critic"] - 10 * t, int))
+    # Both observations draw any copy, and they draw independently: each pair about 57 times.
+    pairs, counts = np.unique(np.column_stack(chosen), axis=0, return_counts=True)
+    assert pairs.tolist() == [[i, j] for i in range(copies) for j in range(copies)]
+    assert counts.min() > 25

@@ -1,0 +1,468 @@
+"""The loop in numbers that can be counted by hand, on an environment whose episodes are known.
+
+Episodes last 5, 3, 5, 3, ... steps, so they end at steps 5, 8, 13, 16, 21 and 24, and each but the
+last is followed by a pass that only resets. The standard run takes 24 steps, 4 of them random, freezes
+at 12, and its replay has room for 12 frames or 50 latents.
+"""
+
+import collections
+import contextlib
+import csv
+import dataclasses
+import json
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from seer_jax import checkpoint, dispatch, train
+from seer_jax import config as config_lib
+from seer_jax.agents import curl_sac
+from seer_jax.config import Config
+from seer_jax.envs.fake import FakeEnv
+from seer_jax.logger import Logger
+from seer_jax.types import FIRST, LAST, UserError
+
+CONFIG = Config(
+    num_steps=24,
+    freeze_step=12,
+    num_copies=2,
+    replay_capacity=12,
+    learning_starts=4,
+    batch_size=8,
+    frame_stack=2,
+    image_size=24,
+    action_repeat=2,
+    eval_every=12,
+    eval_episodes=2,
+    checkpoint_every=8,
+    log_every=5,  # no divisor of checkpoint_every: checkpoints fall between two reports
+    video=False,
+    agent=curl_sac.Config(
+        crop_size=20, num_filters=4, strides=(2, 1), latent_size=6, hidden_size=16
+    ),
+)
+ITEMS = ("state", "rows", "loop", "env")
+
+
+class Env(FakeEnv):
+    """The environment of this file, which can do something at a step of the run."""
+
+    def __init__(self, at_step: int | None = None, do=None):
+        super().__init__(
+            lengths=(5, 3), terminals=(False, True), obs_shape=(24, 24, 3), action_repeat=2
+        )
+        self.steps, self.at_step, self.do = 0, at_step, do
+
+    def step(self, action):
+        timestep = super().step(action)
+        self.steps += int(timestep.step_type[0] != FIRST)
+        if self.steps == self.at_step:
+            self.do()
+        return timestep
+
+
+AGENT = curl_sac.make(CONFIG.agent, Env().spec, CONFIG.frame_stack)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs():
+    """The compiled programs by num_copies: the runs of this file differ only in what the loop does."""
+    known, compile_functions = {}, dispatch.compile_functions
+
+    def compile_once(config, agent, spec):
+        if config.num_copies not in known:
+            known[config.num_copies] = compile_functions(config, agent, spec)
+        return known[config.num_copies]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dispatch, "compile_functions", compile_once)
+        yield known
+
+
+def run(logdir, env=None, **changes):
+    """Trains, or goes on training, in a folder."""
+    logdir.mkdir(exist_ok=True)
+    config = dataclasses.replace(CONFIG, **changes)
+    return train.train(config, logdir, env or Env(), Env, AGENT, show_progress=False)
+
+
+@contextlib.contextmanager
+def open_run(logdir, **changes):
+    """A run to be stepped by hand."""
+    config = dataclasses.replace(CONFIG, **changes)
+    run = train.Run(config, logdir, Env(), Env, AGENT)
+    run.restore_or_start()
+    with (
+        contextlib.closing(run),
+        Logger(logdir, action_repeat=2, num_steps=config.num_steps, progress=False) as run.logger,
+    ):
+        yield run
+
+
+def step_to(run, step):
+    while run.progress.step < step:
+        run.step()
+
+
+def read_checkpoint(logdir):
+    """The newest checkpoint: arrays by item and path, and the counters but the seconds."""
+    items, progress = checkpoint.restore_once(logdir / "checkpoints", ITEMS)
+    del progress["seconds"]
+    return items, progress
+
+
+def read_metrics(logdir):
+    """Lines of metrics.jsonl without what a clock or the machine's memory says."""
+    lines = [json.loads(line) for line in (logdir / "metrics.jsonl").read_text().splitlines()]
+    unsteady = lambda name: name.startswith(("time/", "memory/")) or name == "freeze/seconds"
+    return [{name: x for name, x in line.items() if not unsteady(name)} for line in lines]
+
+
+def read_evals(logdir):
+    with (logdir / "eval.csv").open() as file:
+        return [{k: v for k, v in row.items() if k != "hours"} for row in csv.DictReader(file)]
+
+
+def of(lines, name):
+    """(step, value) of every line that has this metric."""
+    return [(line["step"], line[name]) for line in lines if name in line]
+
+
+def assert_same_arrays(actual, expected):
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    jax.tree.map(np.testing.assert_array_equal, actual, expected)
+
+
+def assert_same_run(logdir, expected):
+    """Both folders end in the same checkpoint, to the last bit, and tell the same story."""
+    items, progress = read_checkpoint(logdir)
+    expected_items, expected_progress = read_checkpoint(expected)
+    assert_same_arrays(items, expected_items)
+    assert progress == expected_progress
+    assert read_metrics(logdir) == read_metrics(expected)
+    assert read_evals(logdir) == read_evals(expected)
+
+
+@pytest.fixture(scope="module")
+def standard(tmp_path_factory, programs):
+    """The folder of the standard run, and how many programs it compiled."""
+    logdir = tmp_path_factory.mktemp("standard")
+    run(logdir)
+    compiled = {
+        name: getattr(programs[CONFIG.num_copies], name)._cache_size()
+        for name in ("act_and_store", "learn", "act", "encode_rows")
+    }
+    return logdir, compiled
+
+
+# What a run counts and writes.
+
+
+def test_each_program_is_compiled_once_a_phase(standard):
+    assert standard[1] == {
+        "act_and_store": 3,  # random; from pixels; storing latents
+        "learn": 2,
+        "act": 2,
+        "encode_rows": 1,
+    }
+
+
+def test_rows_are_steps_and_resets_and_only_steps_count(standard):
+    items, progress = read_checkpoint(standard[0])
+    assert progress["step"] == 24
+    assert progress["iteration"] == 24 + 5
+    assert progress["updates"] == 24 - 4  # none on the pass of a reset
+    # At the freeze 14 rows were written and 12 held; the other 15 came as latents.
+    assert items["loop"]["['size']"] == 12 + 15
+    # What step 24 brought was seen, but not acted on.
+    step_type = items["rows"][".step_type"][:, 0]
+    assert step_type.tolist()[-10:] == [LAST, FIRST, 1, 1, 1, 1, LAST, FIRST, 1, 1]
+
+
+def test_flops_are_those_of_the_passes_made(standard):
+    _, progress = read_checkpoint(standard[0])
+    # 10 passes acted from pixels: steps 5 to 12 and two resets. 15 passes came after the freeze: 12
+    # steps and three resets, each encoding one view to act and two to store. The freeze encoded 12
+    # rows twice. Updates: 8 and 12, of 8 transitions each.
+    flops = AGENT.flops
+    expected = (10 + 15) * flops.act + (10 + 15 * 3 + 12 * 2) * flops.encode
+    expected += 8 * 8 * flops.update + 12 * 8 * flops.update_frozen
+    assert progress["flops"] == expected
+    assert of(read_metrics(standard[0]), "flops/total")[-1] == (24, expected)
+
+
+def test_metrics_have_the_documented_names(standard):
+    lines = read_metrics(standard[0])
+    by_step = collections.defaultdict(set)
+    for line in lines:
+        assert line["env_step"] == 2 * line["step"]
+        by_step[line["step"]] |= set(line) - {"step", "env_step"}
+    report = {"replay/rows", "replay/bytes", "flops/total"}
+    losses = {"loss/critic", "loss/actor", "loss/alpha"}
+    updates = losses | {"critic/q", "actor/alpha", "actor/entropy"}
+    episode = {"train/return", "train/length"}
+    assert by_step[5] == report | updates | {"loss/contrast"} | episode
+    assert by_step[20] == report | updates
+    freeze = {"freeze/step", "freeze/rows", "freeze/replay_bytes_before", "replay/bytes"}
+    assert by_step[12] == freeze | {"eval/return", "eval/return_std"}
+    raw = [json.loads(line) for line in (standard[0] / "metrics.jsonl").open()]
+    assert {"time/sps", "time/updates_per_s", "time/hours", "memory/peak_bytes"} <= set(raw[-2])
+
+
+def test_reports_come_every_log_every_steps_and_at_the_end(standard):
+    lines = read_metrics(standard[0])
+    assert [step for step, _ in of(lines, "flops/total")] == [5, 10, 15, 20, 24]
+    # Episode e is worth 100 e a step, and 1 + 2 + ... more.
+    returns = [(5, 15), (8, 306), (13, 1015), (16, 906), (21, 2015), (24, 1506)]
+    assert of(lines, "train/return") == returns
+    assert [length for _, length in of(lines, "train/length")] == [5, 3] * 3
+
+
+def test_the_freeze_is_logged_with_the_bytes_before_and_after(standard):
+    lines = read_metrics(standard[0])
+    frames = 12 * (24 * 24 * 3 + 2 * 4 + 4 + 4 + 4)
+    latents = 50 * (2 * (6 + 6) * 4 + 2 * 4 + 4 + 4 + 4)
+    assert of(lines, "freeze/step") == [(12, 12)]
+    assert of(lines, "freeze/rows") == [(12, 12)]
+    assert of(lines, "freeze/replay_bytes_before") == [(12, frames)]
+    assert of(lines, "replay/bytes") == [(5, frames), (10, frames)] + [
+        (step, latents) for step in (12, 15, 20, 24)
+    ]
+
+
+def test_evaluations_are_greedy_episodes_at_their_steps(standard):
+    rows = read_evals(standard[0])
+    assert [(row["step"], row["env_step"], row["phase"]) for row in rows] == [
+        ("0", "0", "pixels"),
+        ("12", "24", "latents"),
+        ("24", "48", "latents"),
+    ]
+    for row in rows:  # of episodes 0 and 1
+        assert (row["return"], row["return_std"], row["episodes"]) == ("160.5", "145.5", "2")
+    assert float(rows[0]["flops"]) == 0 < float(rows[1]["flops"]) < float(rows[2]["flops"])
+    assert rows[0]["replay_bytes"] == str(12 * 1748) and rows[2]["replay_bytes"] == str(50 * 116)
+
+
+def test_evaluation_leaves_training_alone(standard, tmp_path):
+    run(tmp_path, eval_every=5)
+    (items, progress), (expected, _) = read_checkpoint(tmp_path), read_checkpoint(standard[0])
+    assert len(read_evals(tmp_path)) == 6
+    assert_same_arrays(items, expected)
+    assert progress["flops"] == read_checkpoint(standard[0])[1]["flops"]
+
+
+def test_a_finished_run_says_so_and_changes_nothing(standard, capsys):
+    before = read_checkpoint(standard[0]), read_metrics(standard[0]), read_evals(standard[0])
+    run(standard[0])
+    assert capsys.readouterr().out == f"{standard[0]} has finished its 24 steps already.\n"
+    after = read_checkpoint(standard[0]), read_metrics(standard[0]), read_evals(standard[0])
+    assert_same_arrays(after[0][0], before[0][0])
+    assert after[1:] == before[1:]
+
+
+# The freeze, whenever it comes.
+
+
+@pytest.mark.parametrize(
+    ("freeze_step", "frozen_rows"),
+    [
+        (0, 0),
+        (2, 2),  # among the random steps
+        (24, 12),  # at the end of the run
+        (25, None),  # after it
+        ("never", None),
+    ],
+)
+def test_runs_pass_the_freeze(tmp_path, freeze_step, frozen_rows):
+    state = run(tmp_path, freeze_step=freeze_step)
+    items, progress = read_checkpoint(tmp_path)
+    lines = read_metrics(tmp_path)
+    frozen = frozen_rows is not None
+    assert of(lines, "freeze/rows") == ([(freeze_step, frozen_rows)] if frozen else [])
+    assert progress["phase"] == ("latents" if frozen else "pixels")
+    assert (state.frozen is not None) == (state.params.encoder is None) == frozen
+    assert progress["step"] == 24 and progress["updates"] == int(state.step) == 20
+    # Until the freeze 12 rows at most are held. After it none of 29 is too much.
+    held = {0: 29, 2: 29, 24: 12, 25: 12, "never": 12}[freeze_step]
+    assert items["loop"]["['size']"] == held == len(items["rows"][".reward"])
+    phases = [row["phase"] for row in read_evals(tmp_path)]
+    latent_from = {0: 0, 2: 1, 24: 2}.get(freeze_step, 3)
+    assert phases == ["pixels"] * latent_from + ["latents"] * (3 - latent_from)
+
+
+def rewards(replay):
+    """Rewards of the rows held, oldest first."""
+    held = range(int(replay.position) - int(replay.size), int(replay.position))
+    return np.array(replay.rows.reward)[:, 0].take(held, mode="wrap").tolist()
+
+
+@pytest.mark.parametrize("capacity", [10, 12, 50])
+def test_latents_have_room_for_fewer_as_many_or_more_rows(tmp_path, capacity):
+    with open_run(tmp_path) as run:
+        run.sizes = run.sizes._replace(latent_capacity=capacity)
+        step_to(run, 12)
+        frames = rewards(run.replay)
+        assert len(frames) == 12 and frames[-3:] == [201, 202, 203]
+        run.freeze()
+        assert rewards(run.replay) == frames[-capacity:]
+        step_to(run, 15)
+        assert rewards(run.replay) == (frames + [204, 205, 0, 301])[-capacity:]
+
+
+def test_the_encoder_stays_as_it_was_at_the_freeze(tmp_path):
+    with open_run(tmp_path) as run:
+        copy = lambda: jax.tree.map(np.array, run.state.encoder)
+        fresh = copy()
+        step_to(run, 12)
+        assert any(
+            (a != b).any() for a, b in zip(*map(jax.tree.leaves, (fresh, copy())), strict=True)
+        )
+        run.freeze_if_due()
+        frozen = copy()
+        step_to(run, 24)
+        run.evaluate()
+        assert_same_arrays(copy(), frozen)
+
+
+# One step, looked at closely.
+
+
+def test_a_step_moves_nothing_unasked_between_host_and_device(tmp_path):
+    with open_run(tmp_path) as run:
+        step_to(run, 6)
+        with jax.transfer_guard("disallow"):
+            step_to(run, 9)  # over the reset after step 8
+        step_to(run, 12)
+        run.freeze()
+        step_to(run, 13)
+        with jax.transfer_guard("disallow"):
+            step_to(run, 17)
+
+
+def test_rows_are_written_in_place_also_after_a_checkpoint(tmp_path):
+    with open_run(tmp_path) as run:
+        for step, act in ((6, run.save), (12, run.freeze), (15, run.save)):
+            step_to(run, step)
+            act()
+            address = lambda: [
+                x.unsafe_buffer_pointer() for x in jax.tree.leaves(run.replay.rows.obs)
+            ]
+            before = address()
+            run.step()
+            run.step()
+            assert address() == before, act
+
+
+# Stopped and taken up again.
+
+
+def stop():
+    signal.raise_signal(signal.SIGINT)
+
+
+def crash():
+    raise RuntimeError("as if the machine had failed")
+
+
+@pytest.mark.parametrize(
+    "stops",
+    [
+        (1,),
+        (4,),  # before the first update
+        (5,),  # an episode has ended, its reset is to come
+        (8,),  # at a checkpoint
+        (12,),  # at the freeze
+        (13, 23),
+    ],
+    ids=str,
+)
+def test_a_stopped_run_ends_like_an_uninterrupted_one(standard, tmp_path, stops):
+    done = 0
+    for step in stops:
+        with pytest.raises(train.Interrupted, match=f"step {step},"):
+            run(tmp_path, env=Env(step - done, stop))
+        done = step
+        assert read_checkpoint(tmp_path)[1]["step"] == step
+    run(tmp_path)
+    assert_same_run(tmp_path, standard[0])
+
+
+@pytest.mark.parametrize(
+    "crashes",
+    [
+        (3,),  # before the first checkpoint
+        (15, 7, 8),  # counted from the start, and from the checkpoints of 8 twice: 15 and 16
+    ],
+    ids=str,
+)
+def test_a_crashed_run_ends_like_an_uninterrupted_one(standard, tmp_path, crashes):
+    for step in crashes:
+        with pytest.raises(RuntimeError, match="machine"):
+            run(tmp_path, env=Env(step, crash))
+    run(tmp_path)
+    assert_same_run(tmp_path, standard[0])
+
+
+def test_a_crash_after_a_checkpoint_at_the_freeze_does_not_freeze_twice(tmp_path):
+    for logdir in (tmp_path / "whole", tmp_path / "crashed"):
+        if logdir.name == "crashed":
+            with pytest.raises(RuntimeError, match="machine"):
+                run(logdir, env=Env(14, crash), checkpoint_every=12)
+        run(logdir, checkpoint_every=12)
+    assert of(read_metrics(logdir), "freeze/step") == [(12, 12)]
+    assert_same_run(logdir, tmp_path / "whole")
+
+
+def test_resuming_compiles_nothing_new(standard, tmp_path, programs):
+    with pytest.raises(train.Interrupted):
+        run(tmp_path, env=Env(10, stop))
+    run(tmp_path)
+    assert programs[2].learn._cache_size() == standard[1]["learn"]
+
+
+def test_a_second_signal_is_not_held_back(tmp_path):
+    def stop_twice():
+        stop()
+        stop()
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, env=Env(6, stop_twice))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+# Divergence.
+
+
+@pytest.mark.parametrize("log_every", [1, 100])
+def test_a_diverged_run_ends_plainly_and_leaves_a_sound_checkpoint(tmp_path, log_every):
+    """With reports at every step the loss shows it; without, the actions or the next checkpoint."""
+
+    class Poisoned(Env):
+        def step(self, action):
+            timestep = super().step(action)
+            if self.steps >= 10:
+                timestep = timestep._replace(reward=timestep.reward * np.float32(np.nan))
+            return timestep
+
+    with pytest.raises(UserError, match="not finite any more: the run has diverged. Checkpoints"):
+        run(tmp_path, env=Poisoned(), log_every=log_every, freeze_step="never")
+    items, progress = read_checkpoint(tmp_path)
+    assert progress["step"] == 8
+    assert all(np.isfinite(x).all() for x in items["state"].values())
+
+
+def test_a_diverged_policy_is_not_evaluated(tmp_path):
+    with open_run(tmp_path, log_every=100) as run:
+        params = jax.tree.map(lambda x: x * np.float32(np.nan), run.state.params)
+        run.state = run.state.replace(params=params)
+        with pytest.raises(UserError, match="An action is not finite"):
+            run.evaluate()
+        with pytest.raises(UserError, match="the run has diverged"):
+            run.save()
+    assert checkpoint.restore_once(tmp_path / "checkpoints", ITEMS) is None
+
+
+def test_the_configuration_of_this_file_is_a_valid_one():
+    config_lib.check(CONFIG)
