@@ -2,9 +2,9 @@
 
     python -m benchmarks.memory --rows=100000 --json=memory.json
 
-Builds the loop's own parts for walker_walk, fills a replay of that many rows with real frames, takes a
-few real steps, freezes, and takes a few more. Memory is the resident set of this process, above what it
-held once everything was imported; `needed` counts the arrays that must exist (replay,
+Builds the loop's own parts for walker_walk, fills a replay of that many rows with real frames,
+takes a few real steps, freezes, and takes a few more. Memory is the resident set of this process,
+above what it held once everything was imported; `needed` counts the arrays that must exist (replay,
 learner) and the buffers XLA says the dearer of the two programs of a step needs.
 """
 
@@ -52,8 +52,9 @@ def learner_bytes(run: train.Run) -> int:
 def step_bytes(run: train.Run) -> int:
     """Buffers that XLA allocates besides arguments and results, of the dearer program."""
     arguments = (run.state, run.replay, run.keys.learn, jnp.int32(0))
-    learn = run.functions.learn.lower(*arguments).compile().memory_analysis()
-    return int(learn.temp_size_in_bytes)
+    analysis = run.functions.learn.lower(*arguments).compile().memory_analysis()
+    assert analysis is not None, "this backend does not tell"
+    return int(analysis.temp_size_in_bytes)
 
 
 def measure_run(rows: int) -> list[dict[str, Any]]:
@@ -98,7 +99,9 @@ def measure_run(rows: int) -> list[dict[str, Any]]:
         for _ in range(_STEPS):
             run.step()
         jax.block_until_ready(run.state)
-        record("latents", replay_lib.replay_bytes(run.replay) + learner_bytes(run) + step_bytes(run))
+        record(
+            "latents", replay_lib.replay_bytes(run.replay) + learner_bytes(run) + step_bytes(run)
+        )
         run.logger.close()
         run.close()
     env.close()

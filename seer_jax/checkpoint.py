@@ -1,8 +1,8 @@
 """Checkpoints of a whole run: learner, replay, environment and counters, through orbax.
 
-A checkpoint is either whole or not there: orbax writes it beside its place and renames it. The last two
-are kept, so that one which the disk has spoilt costs the way from the one before, not the run. What is
-spoilt shows in the checksums of a checkpoint's files: orbax itself lets a wrong byte in an array pass.
+A checkpoint is either whole or not there: orbax writes it beside its place and renames it. The last
+two are kept, so that one which the disk has spoilt costs the way from the one before, not the run.
+What is spoilt shows in the checksums of the files: orbax itself lets a wrong byte in an array pass.
 """
 
 import contextlib
@@ -66,9 +66,9 @@ class Checkpoints:
         free = shutil.disk_usage(self._existing_parent()).free
         if needed > free:
             raise UserError(
-                f"Not enough room for a checkpoint in {self._directory}: up to {needed / 2**20:.0f} "
-                f"MiB needed, {free / 2**20:.0f} MiB free. Earlier checkpoints are intact: make "
-                "room and run the same command again."
+                f"Not enough room for a checkpoint in {self._directory}: up to "
+                f"{needed / 2**20:.0f} MiB needed, {free / 2**20:.0f} MiB free. Earlier checkpoints "
+                "are intact: make room and run the same command again."
             )
         arguments = {name: ocp.args.PyTreeSave(tree) for name, tree in flat.items()}
         try:

@@ -105,20 +105,25 @@ def _paper(task: str) -> Config:
 
 
 def _quick(task: str) -> Config:
-    """A smaller agent on smaller, plainer pictures: minutes on two CPU cores."""
+    """A smaller agent on smaller, plainer pictures: minutes on two CPU cores.
+
+    Random crops alone train its encoder (RAD), which halves the work of an update. Its crops move
+    by 4 pixels of 52, not by 16 of 100: less of a small picture is lost.
+    """
     return dataclasses.replace(
         _paper(task),
         preset="quick",
-        num_steps=20_000,
-        freeze_step=5_000,
-        replay_capacity=20_000,
+        num_steps=25_000,
+        freeze_step=10_000,
+        replay_capacity=25_000,
         learning_starts=500,
         batch_size=64,
-        image_size=72,
+        image_size=52,
         render_quality="fast",
-        eval_every=2_500,
         eval_episodes=5,
-        agent=curl_sac.Config(crop_size=64, num_filters=16, strides=(2, 2, 1, 1), hidden_size=256),
+        agent=curl_sac.Config(
+            crop_size=48, num_filters=16, strides=(2, 2, 1, 1), hidden_size=512, contrastive=False
+        ),
     )
 
 

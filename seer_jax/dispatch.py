@@ -23,12 +23,12 @@ from seer_jax.types import FIRST, Agent, AgentState, Array, EnvSpec, Key, Row, T
 class Functions(NamedTuple):
     """Compiled programs. What comes back changed is donated."""
 
-    empty_stack: Callable  # () -> stack u8[N, k, H*W*C]
-    act_and_store: Callable  # (state, replay, stack, timestep, key, iteration, random=)
+    empty_stack: Callable[[], Array]  # () -> stack u8[N, k, H*W*C]
+    act_and_store: jax.stages.Wrapped  # (state, replay, stack, timestep, key, iteration, random=)
     #                          -> action, replay, stack
-    learn: Callable  # (state, replay, key, iteration) -> state, metrics
-    act: Callable  # (state, stack, timestep) -> greedy action, stack
-    encode_rows: Callable  # (encoder, replay, age i32[R], key) -> latents [R, N, K, ...]
+    learn: jax.stages.Wrapped  # (state, replay, key, iteration) -> state, metrics
+    act: jax.stages.Wrapped  # (state, stack, timestep) -> greedy action, stack
+    encode_rows: jax.stages.Wrapped  # (encoder, replay, age i32[R], key) -> latents [R, N, K, ...]
 
 
 def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:
@@ -105,7 +105,7 @@ def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:
 
 
 def push(stack: Array, timestep: TimeStep, pad: str) -> Array:
-    """Appends the newest frame to each stack u8[N, k, H*W*C], which an episode's first one refills."""
+    """Appends the newest frame to each stack u8[N, k, H*W*C]; an episode's first one refills it."""
     frame = timestep.obs.reshape(stack.shape[0], 1, -1)
     moved = jnp.concatenate([stack[:, 1:], frame], axis=1)
     if pad == "repeat":

@@ -37,9 +37,8 @@ def parse(argv: list[str]) -> Config:
     first.add_argument("--preset", nargs="?", default=Config.preset, const=Config.preset)
     known, _ = first.parse_known_args(argv)
     if known.preset not in get_args(config_lib.Preset):
-        raise UserError(
-            f"unknown preset {known.preset!r}; choose one of {', '.join(get_args(config_lib.Preset))}."
-        )
+        presets = ", ".join(get_args(config_lib.Preset))
+        raise UserError(f"unknown preset {known.preset!r}; choose one of {presets}.")
     from seer_jax.envs import dmc  # late: it settles how to render, which takes a moment
 
     task = "_".join(dmc.parse_task(known.task))

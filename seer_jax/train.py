@@ -402,7 +402,8 @@ def run_episodes(
         frames: takes pictures u8[H, W, 3] of the first episode, if given.
     """
     stack = functions.empty_stack()
-    timestep, returns, total = env.reset(seed=seed), [], 0.0
+    returns: list[float] = []
+    timestep, total = env.reset(seed=seed), 0.0
     while True:
         if frames is not None and not returns:
             frames.append(env.render(_VIDEO_SIZE, _VIDEO_SIZE))
@@ -417,7 +418,7 @@ def run_episodes(
 
 
 def _to_host(action: Array) -> np.ndarray:
-    """An action as environments take it; nan, which they answer with a traceback, is told plainly."""
+    """An action as environments take it. They would answer nan with a traceback."""
     on_host = jax.device_get(action)
     if not np.isfinite(on_host).all():
         raise _diverged("An action")

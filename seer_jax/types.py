@@ -20,6 +20,7 @@ import numpy as np
 Array = jax.Array
 Key = jax.Array
 PyTree = Any
+Leaf = Any  # an array, or its ShapeDtypeStruct where only shapes matter
 
 FIRST, MID, LAST = 0, 1, 2
 
@@ -53,10 +54,10 @@ class EnvSpec(NamedTuple):
 class TimeStep(NamedTuple):
     """One observation of each of N environments, newest frame only."""
 
-    step_type: np.ndarray | Array  # i32[N]
-    reward: np.ndarray | Array  # f32[N], arrived with obs; 0 at FIRST
-    discount: np.ndarray | Array  # f32[N], 0 = terminal
-    obs: np.ndarray | Array  # u8[N, H, W, C]
+    step_type: Leaf  # i32[N]
+    reward: Leaf  # f32[N], arrived with obs; 0 at FIRST
+    discount: Leaf  # f32[N], 0 = terminal
+    obs: Leaf  # u8[N, H, W, C]
 
 
 class Env(Protocol):
@@ -87,19 +88,19 @@ class Row(NamedTuple):
     """What the agent saw and did at time t in each of N environments. LAST rows included."""
 
     obs: PyTree  # u8[N, H*W*C] newest frame, or the latent pytree with leaves [N, K, ...]
-    action: Array  # f32[N, A] or i32[N]; meaningless in a LAST row
-    reward: Array  # f32[N]
-    discount: Array  # f32[N]
-    step_type: Array  # i32[N]
+    action: Leaf  # f32[N, A] or i32[N]; meaningless in a LAST row
+    reward: Leaf  # f32[N]
+    discount: Leaf  # f32[N]
+    step_type: Leaf  # i32[N]
 
 
 class Transition(NamedTuple):
     """A batch for `Agent.update`."""
 
     obs: PyTree  # u8[B, H, W, k*C], or the latent pytree with leaves [B, ...]
-    action: Array  # f32[B, A] or i32[B]
-    reward: Array  # f32[B], n-step return
-    discount: Array  # f32[B], gamma^n times the environment's discounts; 0 = do not bootstrap
+    action: Leaf  # f32[B, A] or i32[B]
+    reward: Leaf  # f32[B], n-step return
+    discount: Leaf  # f32[B], gamma^n times the environment's discounts; 0 = do not bootstrap
     next_obs: PyTree  # like obs, n steps later or at the episode's end
 
 

@@ -3,6 +3,8 @@
 That its numbers are the official code's is the matter of test_parity.py.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -81,10 +83,16 @@ def test_a_fresh_state(state):
     jax.tree.map(np.testing.assert_array_equal, state.target.encoder, state.encoder["critic"])
     jax.tree.map(np.testing.assert_array_equal, state.target.head["q"], state.params.head["q"])
     assert jnp.exp(state.params.head["log_alpha"]) == pytest.approx(CONFIG.init_temperature)
-    buffers = [x.unsafe_buffer_pointer() for x in jax.tree.leaves(state)]
-    assert len(set(buffers)) == len(buffers)  # so that it can be donated
     twins = jax.tree.leaves(state.params.head["q"])
     assert not any(np.array_equal(twin[0], twin[1]) for twin in twins if np.any(twin))
+
+
+def test_no_buffer_occurs_twice_in_a_state(agent, state):
+    """Else it could not be donated to its update."""
+    fresh = curl_sac.init_from(curl_sac.make_model(CONFIG, ACTIONS), state.params)
+    for each in (state, fresh, agent.freeze(fresh)):
+        buffers = [x.unsafe_buffer_pointer() for x in jax.tree.leaves(each)]
+        assert len(set(buffers)) == len(buffers)
 
 
 def test_an_update_with_the_actors_turn_changes_everything(state, update):
@@ -108,6 +116,15 @@ def test_every_second_update_leaves_actor_temperature_and_targets(state, update)
     assert changed(state.opt_state.head, new.opt_state.head) == {"q"}
     not_computed = {name for name, value in metrics.items() if jnp.isnan(value)}
     assert not_computed == {"loss/actor", "loss/alpha", "actor/alpha", "actor/entropy"}
+
+
+def test_without_the_contrastive_loss_the_rest_learns(state):
+    config = dataclasses.replace(CONFIG, contrastive=False)
+    agent = curl_sac.make(config, SPEC, frame_stack=2)
+    new, metrics = jax.jit(agent.update)(state, batch(), jax.random.key(0))
+    assert changed(state.params.encoder, new.params.encoder) == {"critic", "actor"}
+    assert changed(state.params.head, new.params.head) == {"q", "policy", "log_alpha"}
+    assert "loss/contrast" not in metrics
 
 
 @pytest.mark.parametrize(("step", "turn"), [(0, True), (1, False)])

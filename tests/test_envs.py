@@ -143,7 +143,7 @@ def test_time_limit_ends_early_with_discount_1_and_the_next_step_resets():
 
 
 def test_termination_has_discount_0():
-    """lqr alone may terminate: when its state is zero. It has no time limit, so no fixed length."""
+    """lqr alone may terminate, when its state is zero, so its episodes have no fixed length."""
     env = make("lqr_lqr_2_1")
     assert env.spec.episode_steps is None
     env.reset()
@@ -151,6 +151,16 @@ def test_termination_has_discount_0():
         env._env.physics.data.qpos[:] = 0
     last = env.step(np.zeros((1, 1)))
     assert last.step_type.tolist() == [LAST] and last.discount.tolist() == [0]
+    env.close()
+
+
+def test_without_a_time_limit_an_episode_is_cut_as_long_as_all_the_others():
+    """lqr has none: an evaluation would wait for its end for ever."""
+    env = make("lqr_lqr_2_1", action_repeat=100)
+    env.reset()
+    steps = [env.step(np.ones((1, 1))) for _ in range(10)]
+    assert [step.step_type.tolist() for step in steps] == [[MID]] * 9 + [[LAST]]
+    assert steps[-1].discount.tolist() == [1]
     env.close()
 
 

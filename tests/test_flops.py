@@ -71,6 +71,7 @@ def test_encoding_and_acting():
 
 SIZES = {
     "paper": {},
+    "without the contrastive loss": dict(contrastive=False),
     "other layers": dict(num_filters=16, strides=(2, 2, 1), hidden_size=512),
 }
 

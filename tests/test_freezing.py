@@ -192,7 +192,7 @@ def test_no_transition_is_lost_or_spliced_at_the_freeze(capacity, n_step):
     rows = paint(play(fake_env(num_envs=2, lengths=(3, 5)), 40))
     labels = play(fake_env(num_envs=2, lengths=(3, 5)), 40)
     across = 0
-    for frozen_at in (0, 1, 3, 6, 9, 10, 13, 16, 25):
+    for frozen_at in (0, 1, 6, 10, 17):
         replay = freeze(rows[:frozen_at], capacity)
         held = labels[:frozen_at][-CAPACITY:][-capacity:]
         for i in range(frozen_at, min(frozen_at + capacity + 4, 40)):
@@ -205,7 +205,7 @@ def test_no_transition_is_lost_or_spliced_at_the_freeze(capacity, n_step):
             assert found == truth, f"frozen after {frozen_at} rows, at row {i}"
             last_frame = frozen_at > 0 and name(labels[frozen_at - 1], 0)
             across += last_frame in truth
-    assert across > 20  # such transitions were among them
+    assert across > 10  # such transitions were among them
 
 
 # With CURL-SAC.

@@ -1,13 +1,12 @@
 """The loop in numbers that can be counted by hand, on an environment whose episodes are known.
 
 Episodes last 5, 3, 5, 3, ... steps, so they end at steps 5, 8, 13, 16, 21 and 24, and each but the
-last is followed by a pass that only resets. The standard run takes 24 steps, 4 of them random, freezes
-at 12, and its replay has room for 12 frames or 50 latents.
+last is followed by a pass that only resets. The standard run takes 24 steps, 4 of them random,
+freezes at 12, and its replay has room for 12 frames or 50 latents.
 """
 
 import collections
 import contextlib
-import csv
 import dataclasses
 import json
 import signal
@@ -15,6 +14,14 @@ import signal
 import jax
 import numpy as np
 import pytest
+from runs import (
+    assert_same_arrays,
+    assert_same_run,
+    of,
+    read_checkpoint,
+    read_evals,
+    read_metrics,
+)
 
 from seer_jax import checkpoint, dispatch, train
 from seer_jax import config as config_lib
@@ -43,7 +50,6 @@ CONFIG = Config(
         crop_size=20, num_filters=4, strides=(2, 1), latent_size=6, hidden_size=16
     ),
 )
-ITEMS = ("state", "rows", "loop", "env")
 
 
 class Env(FakeEnv):
@@ -66,19 +72,7 @@ class Env(FakeEnv):
 AGENT = curl_sac.make(CONFIG.agent, Env().spec, CONFIG.frame_stack)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def programs():
-    """The compiled programs by num_copies: the runs of this file differ only in what the loop does."""
-    known, compile_functions = {}, dispatch.compile_functions
-
-    def compile_once(config, agent, spec):
-        if config.num_copies not in known:
-            known[config.num_copies] = compile_functions(config, agent, spec)
-        return known[config.num_copies]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dispatch, "compile_functions", compile_once)
-        yield known
+pytestmark = pytest.mark.usefixtures("compile_once")
 
 
 def run(logdir, env=None, **changes):
@@ -106,55 +100,19 @@ def step_to(run, step):
         run.step()
 
 
-def read_checkpoint(logdir):
-    """The newest checkpoint: arrays by item and path, and the counters but the seconds."""
-    items, progress = checkpoint.restore_once(logdir / "checkpoints", ITEMS)
-    del progress["seconds"]
-    return items, progress
-
-
-def read_metrics(logdir):
-    """Lines of metrics.jsonl without what a clock or the machine's memory says."""
-    lines = [json.loads(line) for line in (logdir / "metrics.jsonl").read_text().splitlines()]
-    unsteady = lambda name: name.startswith(("time/", "memory/")) or name == "freeze/seconds"
-    return [{name: x for name, x in line.items() if not unsteady(name)} for line in lines]
-
-
-def read_evals(logdir):
-    with (logdir / "eval.csv").open() as file:
-        return [{k: v for k, v in row.items() if k != "hours"} for row in csv.DictReader(file)]
-
-
-def of(lines, name):
-    """(step, value) of every line that has this metric."""
-    return [(line["step"], line[name]) for line in lines if name in line]
-
-
-def assert_same_arrays(actual, expected):
-    assert jax.tree.structure(actual) == jax.tree.structure(expected)
-    jax.tree.map(np.testing.assert_array_equal, actual, expected)
-
-
-def assert_same_run(logdir, expected):
-    """Both folders end in the same checkpoint, to the last bit, and tell the same story."""
-    items, progress = read_checkpoint(logdir)
-    expected_items, expected_progress = read_checkpoint(expected)
-    assert_same_arrays(items, expected_items)
-    assert progress == expected_progress
-    assert read_metrics(logdir) == read_metrics(expected)
-    assert read_evals(logdir) == read_evals(expected)
+def programs_compiled():
+    """How many programs the runs so far have compiled."""
+    functions = dispatch.compile_functions(CONFIG, AGENT, Env().spec)
+    names = ("act_and_store", "learn", "act", "encode_rows")
+    return {name: getattr(functions, name)._cache_size() for name in names}
 
 
 @pytest.fixture(scope="module")
-def standard(tmp_path_factory, programs):
+def standard(tmp_path_factory, compile_once):
     """The folder of the standard run, and how many programs it compiled."""
     logdir = tmp_path_factory.mktemp("standard")
     run(logdir)
-    compiled = {
-        name: getattr(programs[CONFIG.num_copies], name)._cache_size()
-        for name in ("act_and_store", "learn", "act", "encode_rows")
-    }
-    return logdir, compiled
+    return logdir, programs_compiled()
 
 
 # What a run counts and writes.
@@ -415,11 +373,12 @@ def test_a_crash_after_a_checkpoint_at_the_freeze_does_not_freeze_twice(tmp_path
     assert_same_run(logdir, tmp_path / "whole")
 
 
-def test_resuming_compiles_nothing_new(standard, tmp_path, programs):
+def test_resuming_compiles_nothing_new(standard, tmp_path):
+    before = programs_compiled()
     with pytest.raises(train.Interrupted):
         run(tmp_path, env=Env(10, stop))
     run(tmp_path)
-    assert programs[2].learn._cache_size() == standard[1]["learn"]
+    assert programs_compiled() == before
 
 
 def test_a_second_signal_is_not_held_back(tmp_path):
@@ -461,7 +420,7 @@ def test_a_diverged_policy_is_not_evaluated(tmp_path):
             run.evaluate()
         with pytest.raises(UserError, match="the run has diverged"):
             run.save()
-    assert checkpoint.restore_once(tmp_path / "checkpoints", ITEMS) is None
+    assert checkpoint.restore_once(tmp_path / "checkpoints", ("state",)) is None
 
 
 def test_the_configuration_of_this_file_is_a_valid_one():

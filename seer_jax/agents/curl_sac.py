@@ -286,6 +286,7 @@ def update_on_views(
         return state.replace(step=state.step + 1), metrics | more
     # The actor's step leaves the convolutions alone, so one forward pass serves it and the
     # contrastive loss that follows it.
+    assert positive is not None
     features, features_vjp = jax.vjp(encode, convs)
     state, more = _step_actor_in_turn(model, state, lambda: features, noise.actor)
     state, contrast = _step_contrast(model, state, features, features_vjp, positive)

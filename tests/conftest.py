@@ -1,0 +1,56 @@
+"""What several test files share: compiled programs, and a tiny run with the real dm_control."""
+
+import contextlib
+
+import jax
+import pytest
+import runs
+
+from seer_jax import build, dispatch
+
+_agents, _programs = {}, {}
+
+
+@contextlib.contextmanager
+def _compiling_once():
+    make_agent, compile_functions = build.make_agent, dispatch.compile_functions
+
+    def shared_agent(config, spec):
+        key = (config.agent, spec, config.frame_stack)
+        if key not in _agents:
+            _agents[key] = make_agent(config, spec)
+        return _agents[key]
+
+    def shared_programs(config, agent, spec):
+        key = (agent, spec, config.batch_size, config.num_copies, config.latent_dtype)
+        if key not in _programs:
+            _programs[key] = compile_functions(config, agent, spec)
+        return _programs[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "make_agent", shared_agent)
+        patch.setattr(dispatch, "compile_functions", shared_programs)
+        before = jax.config.values["jax_disable_most_optimizations"]
+        jax.config.update("jax_disable_most_optimizations", True)  # halves the time of compiling
+        try:
+            yield
+        finally:
+            jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture(scope="module")
+def compile_once():
+    """Runs of the same sizes share their programs: compiling takes longer than all the rest."""
+    with _compiling_once():
+        yield
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """The folder of a finished run with the flags `runs.TINY`. Copy it before you change it."""
+    from seer_jax import run  # late: most files do not need dm_control
+
+    logdir = tmp_path_factory.mktemp("trained") / "run"
+    with _compiling_once():
+        assert run.main([*runs.TINY, f"--logdir={logdir}"]) == 0
+    return logdir

@@ -1,0 +1,63 @@
+"""Run folders as the tests read and compare them, and the flags of a run of seconds."""
+
+import csv
+import json
+import pathlib
+
+import jax
+import numpy as np
+
+from seer_jax import checkpoint
+
+# Three episodes of 20 steps, with random steps, the freeze, evaluations and checkpoints among them.
+TINY = (
+    "--task=cartpole_swingup", "--preset=quick", "--num_steps=60", "--freeze_step=40",
+    "--learning_starts=5", "--batch_size=8", "--frame_stack=2", "--image_size=24", "--crop_size=20",
+    "--num_filters=4", "--strides", "2", "1", "--latent_size=6", "--hidden_size=16",
+    "--action_repeat=50", "--eval_every=20", "--eval_episodes=1", "--checkpoint_every=10",
+    "--log_every=1", "--no_video",
+)  # fmt: skip
+
+
+def read_checkpoint(logdir: pathlib.Path) -> tuple[dict, dict]:
+    """The newest checkpoint: arrays by item and path, and the counters but the seconds."""
+    restored = checkpoint.restore_once(logdir / "checkpoints", ("state", "rows", "loop", "env"))
+    assert restored is not None
+    items, progress = restored
+    del progress["seconds"]
+    return items, progress
+
+
+def read_metrics(logdir: pathlib.Path) -> list[dict]:
+    """Lines of metrics.jsonl without what a clock or the machine's memory says."""
+    lines = [json.loads(line) for line in (logdir / "metrics.jsonl").read_text().splitlines()]
+    unsteady = lambda name: name.startswith(("time/", "memory/")) or name == "freeze/seconds"
+    return [{name: x for name, x in line.items() if not unsteady(name)} for line in lines]
+
+
+def read_evals(logdir: pathlib.Path) -> list[dict]:
+    """Rows of eval.csv without the hours."""
+    with (logdir / "eval.csv").open() as file:
+        return [{k: v for k, v in row.items() if k != "hours"} for row in csv.DictReader(file)]
+
+
+def of(lines: list[dict], name: str) -> list[tuple]:
+    """(step, value) of every line that has this metric."""
+    return [(line["step"], line[name]) for line in lines if name in line]
+
+
+def assert_same_arrays(actual, expected) -> None:
+    """Two pytrees are equal to the last bit."""
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    jax.tree.map(np.testing.assert_array_equal, actual, expected)
+
+
+def assert_same_run(logdir: pathlib.Path, expected: pathlib.Path) -> None:
+    """Both folders end in the same checkpoint, to the last bit, and tell the same story."""
+    (items, progress), (expected_items, expected_progress) = map(
+        read_checkpoint, (logdir, expected)
+    )
+    assert_same_arrays(items, expected_items)
+    assert progress == expected_progress
+    assert read_metrics(logdir) == read_metrics(expected)
+    assert read_evals(logdir) == read_evals(expected)

@@ -1,0 +1,409 @@
+"""The command line: mistakes cost one plain message and no work, and what broke goes on.
+
+Exit codes: 0 done, 2 a mistake to mend, 130 stopped. Where a run is needed, it is a copy of the tiny
+one that conftest.py trains, taken back to its last checkpoint but one.
+"""
+
+import contextlib
+import dataclasses
+import errno
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from runs import TINY, assert_same_run, of, read_checkpoint, read_metrics
+
+from seer_jax import checkpoint, run, train, video
+from seer_jax import config as config_lib
+from seer_jax.envs import dmc
+
+pytestmark = pytest.mark.usefixtures("compile_once")
+
+
+def call(capsys, logdir, *flags):
+    """Exit code, stdout and stderr of the command line."""
+    capsys.readouterr()
+    try:
+        code = run.main([*TINY, f"--logdir={logdir}", *flags])
+    except SystemExit as exit:  # tyro's way of refusing a flag
+        code = exit.code
+    return code, *capsys.readouterr()
+
+
+@pytest.fixture
+def stopped(trained, tmp_path):
+    """The tiny run as it was at step 50 of 60."""
+    logdir = shutil.copytree(trained, tmp_path / "run")
+    shutil.rmtree(logdir / "checkpoints" / "60")
+    return logdir
+
+
+# Flags that cannot work.
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--task=walker_wolk", "Unknown dm_control task 'walker_wolk'. Did you mean walker_walk"),
+        ("--task=", "Unknown dm_control task ''"),
+        ("--task", "--task"),
+        ("--tsak walker_walk", "Perhaps you meant: .*--task"),
+        ("--num_stpes=5", "Perhaps you meant: .*--num_steps"),
+        ("--preset=papre", "unknown preset 'papre'; choose one of paper, quick"),
+        ("--num_steps=many", "--num_steps: invalid literal for int"),
+        ("--num_steps=1e4", "--num_steps: invalid literal for int"),
+        ("--num_steps=0", "num_steps=0 is too small: the least is 1"),
+        ("--num_steps=-5", "num_steps=-5 is too small"),
+        ("--batch_size=1", "batch_size=1 is too small: the least is 2"),
+        ("--num_copies=0", "num_copies=0 is too small"),
+        ("--eval_episodes=0", "eval_episodes=0 is too small"),
+        ("--checkpoint_every=0", "checkpoint_every=0 is too small"),
+        ("--seed=-1", "seed=-1 is too small"),
+        (f"--seed={2**32}", r"seed is 4294967296; dm_control takes 0 to 2\*\*32 - 1"),
+        ("--freeze_step=-1", "freeze_step=-1: give a step from 0 on, or never"),
+        ("--freeze_step=soon", "--freeze_step: .*'soon'"),
+        ("--latent_dtype=float8", "invalid choice 'float8' for argument '--latent_dtype'"),
+        ("--render_quality=best", "invalid choice 'best' .* Expected one of .*'full'"),
+        ("--video=perhaps", "Unrecognized options: perhaps"),
+        ("--critic_lr=0", "critic_lr=0.0: it must be positive"),
+        ("--actor_lr=nan", "actor_lr=nan"),
+        ("--gamma=1.5", "gamma=1.5: it must not exceed 1"),
+        ("--strides", r"strides=\(\): it must be positive"),
+        ("--strides 2 0", r"strides=\(2, 0\): it must be positive"),
+        ("--strides 2 2 2 2 2", "leave nothing of a 20-pixel crop"),
+        ("--crop_size=30", r"crop_size=30 is larger than the rendered image \(24 pixels\)"),
+        ("--image_size=8", "image_size=8 is too small"),
+        ("--replay_memory=lots", "'lots' is not a size: write a number and a unit"),
+        ("--replay_memory=1kB", "one episode has .*: raise --replay_memory to 1MiB"),
+        ("--replay_capacity=1", "one episode has .* or --replay_capacity to"),
+        (
+            "--replay_memory=900TB --num_steps=100000000000",
+            r"Replay needs .* GiB and .* GiB are free: lower --replay_memory",
+        ),
+    ],
+)
+def test_flags_that_cannot_work_are_refused_before_anything_is_made(
+    tmp_path, capsys, flags, message
+):
+    code, out, err = call(capsys, tmp_path / "run", *flags.split())
+    plain = " ".join(err.replace("│", " ").split())  # tyro draws a box
+    assert code == 2 and out == ""
+    assert re.search(message, plain), plain
+    assert "Traceback" not in err
+    # Nothing to clear away, and the mended command may use the folder.
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_shows_every_flag(tmp_path, capsys):
+    code, out, _ = call(capsys, tmp_path / "run", "--help")
+    assert code == 0
+    for field in dataclasses.fields(config_lib.Config) + dataclasses.fields(
+        config_lib.curl_sac.Config
+    ):
+        assert field.name == "agent" or f"--{field.name}" in out
+
+
+# Folders that cannot be used.
+
+
+def test_a_file_in_the_place_of_the_folder(tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    for logdir in (tmp_path / "file", tmp_path / "file" / "run"):
+        code, _, err = call(capsys, logdir)
+        assert code == 2 and "cannot be used as run folder" in err
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_folder_that_cannot_be_made(capsys):
+    code, _, err = call(capsys, "/proc/seer_jax/run")  # even root may not write here
+    assert code == 2 and "/proc/seer_jax/run cannot be used as run folder (No such file" in err
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path, capsys):
+    (tmp_path / "thesis.tex").write_text("mine")
+    code, _, err = call(capsys, tmp_path)
+    assert code == 2 and "is not empty and holds no run (no config.json)" in err
+    assert [x.name for x in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_run_killed_while_it_wrote_its_configuration_starts(tmp_path):
+    (tmp_path / "config.json.tmp").write_text('{"ta')
+    config = config_lib.Config(logdir=str(tmp_path))
+    assert run.prepare_logdir(config) == tmp_path
+    assert [x.name for x in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_another_configuration_is_refused_with_the_difference(trained, capsys):
+    before = read_checkpoint(trained)[1]
+    code, _, err = call(capsys, trained, "--num_steps=70", "--critic_lr=0.5", "--gamma=0.9")
+    assert code == 2 and "holds a run with another configuration" in err
+    assert "  num_steps: 60 there, 70 here\n" in err
+    assert "  critic_lr: 0.001 there, 0.5 here\n" in err and "  gamma: 0.99 there, 0.9 here" in err
+    assert "batch_size" not in err
+    assert read_checkpoint(trained)[1] == before
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[: len(text) // 2],
+        lambda text: "",
+        lambda text: "[]",
+        lambda text: text.replace('"num_steps"', '"steps"'),
+    ],
+    ids=["half", "empty", "a list", "another version"],
+)
+def test_a_damaged_configuration_is_refused(stopped, capsys, damage):
+    path = stopped / "config.json"
+    path.write_text(damage(path.read_text()))
+    code, _, err = call(capsys, stopped)
+    assert code == 2 and f"{path} is damaged or of another version" in err
+    assert read_checkpoint(stopped)[1]["step"] == 50
+
+
+# Checkpoints that cannot be read.
+
+
+def spoil(folder, damage):
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.write_bytes(damage(path.read_bytes()))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[: len(data) // 2],
+        lambda data: b"",
+        lambda data: data[:-1] + bytes([data[-1] ^ 1]) if data else data,  # one bit
+    ],
+    ids=["half", "empty", "one bit"],
+)
+def test_a_spoilt_checkpoint_costs_the_way_from_the_one_before(trained, tmp_path, capsys, damage):
+    logdir = shutil.copytree(trained, tmp_path / "run")
+    spoil(logdir / "checkpoints" / "60" / "state", damage)
+    code, out, err = call(capsys, logdir)
+    assert code == 0 and err == ""
+    assert "The checkpoint of step 60 cannot be read (its files are not as they were" in out
+    assert_same_run(logdir, trained)
+
+
+def test_without_any_readable_checkpoint_nothing_is_lost(trained, tmp_path, capsys):
+    logdir = shutil.copytree(trained, tmp_path / "run")
+    spoil(logdir / "checkpoints", lambda data: data[: len(data) // 2])
+    before = sorted(x for x in logdir.rglob("*"))
+    code, _, err = call(capsys, logdir)
+    assert code == 2 and "No checkpoint in" in err and "choose another --logdir" in err
+    assert sorted(x for x in logdir.rglob("*")) == before
+
+
+def test_a_checkpoint_of_other_shapes_is_refused(stopped, capsys):
+    path = stopped / "config.json"
+    fields = json.loads(path.read_text())
+    fields["agent"]["hidden_size"] = 17
+    path.write_text(json.dumps(fields))
+    code, _, err = call(capsys, stopped, "--hidden_size=17")
+    assert code == 2 and "does not fit this version of seer_jax or this configuration" in err
+    assert checkpoint.restore_once(stopped / "checkpoints", ("state",))[1]["step"] == 50
+
+
+# Disks that are full.
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder on a disk of 4 MiB of its own, and a function that fills that disk."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "seer_jax_test", str(folder)]
+    if sys.platform != "linux" or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("only root may mount a small disk")
+
+    def fill():
+        with contextlib.suppress(OSError), (folder / "filler").open("ab", buffering=0) as file:
+            for size in (2**16, 1):
+                with contextlib.suppress(OSError):
+                    while True:
+                        file.write(bytes(size))
+
+    yield folder, fill
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ((train.Run, "report"), r"Cannot write .*metrics\.jsonl: No space left on device"),
+        ((video, "write_video"), r"Cannot write .*3000\.mp4"),
+        ((checkpoint.Checkpoints, "save"), "checkpoint of step 60 could not be written"),
+    ],
+    ids=["metrics", "video", "checkpoint"],
+)
+def test_a_full_disk_costs_no_checkpoint(
+    trained, stopped, small_disk, capsys, monkeypatch, where, message
+):
+    disk, fill = small_disk
+    logdir = shutil.copytree(stopped, disk / "run")
+    if where[0] is video:  # the tiny run records none
+        path = logdir / "config.json"
+        path.write_text(path.read_text().replace('"video": false', '"video": true'))
+    flags = ["--video"] if where[0] is video else []
+    # The check before a checkpoint would see it coming: here the disk fills up after it.
+    free = shutil.disk_usage(logdir)._replace(free=2**40)
+    original = getattr(*where)
+
+    def fill_and_go_on(*args, **kwargs):
+        fill()
+        return original(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.shutil, "disk_usage", lambda _: free)
+        patch.setattr(*where, fill_and_go_on)
+        code, _, err = call(capsys, logdir, *flags)
+    assert code == 2 and re.search(message, err), err
+    assert "Traceback" not in err and err.count("seer_jax: ") == 1
+    assert read_checkpoint(logdir)[1]["step"] == 50
+    (disk / "filler").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.shutil, "disk_usage", lambda _: free)
+        assert call(capsys, logdir, *flags)[0] == 0
+    assert_same_run(logdir, trained)
+
+
+def test_a_disk_with_too_little_room_is_noticed_before_the_checkpoint(
+    trained, stopped, capsys, monkeypatch
+):
+    full = shutil.disk_usage(stopped)._replace(free=2**20)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.shutil, "disk_usage", lambda _: full)
+        code, _, err = call(capsys, stopped)
+    assert code == 2 and "Not enough room for a checkpoint" in err and "1 MiB free" in err
+    assert call(capsys, stopped)[0] == 0
+    assert_same_run(stopped, trained)
+
+
+def test_a_disk_full_from_the_start(tmp_path, capsys, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(config_lib, "write", full)
+    code, _, err = call(capsys, tmp_path / "run")
+    assert code == 2 and "cannot be used as run folder (No space left on device)" in err
+
+
+# No OpenGL.
+
+
+def test_without_opengl_the_packages_are_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.delitem(sys.modules, "dm_control._render")
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(dmc, "probe_gl", lambda name: f"lib{name} is missing")
+    for name in ("MUJOCO_GL", "PYOPENGL_PLATFORM"):
+        monkeypatch.setenv(name, "")
+    code, _, err = call(capsys, tmp_path / "run")
+    assert code == 2 and "apt-get install libegl1 libgl1-mesa-dri" in err
+    assert err.count("\n") == 1 and list(tmp_path.iterdir()) == []
+
+
+def test_a_backend_that_does_not_render_is_a_plain_message(tmp_path):
+    command = [sys.executable, "-m", "seer_jax.run", *TINY, f"--logdir={tmp_path / 'run'}"]
+    done = subprocess.run(
+        command, env=os.environ | {"MUJOCO_GL": "disable"}, capture_output=True, text=True
+    )
+    assert done.returncode == 2 and "apt-get install libegl1" in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr and list(tmp_path.iterdir()) == []
+
+
+# Stopped, diverged, finished.
+
+
+@contextlib.contextmanager
+def at_step(step, do):
+    """Does something when the run reaches a step."""
+    original = train.Run.step
+
+    def step_and_do(self):
+        stepped = original(self)
+        if stepped and self.progress.step == step:
+            do(self)
+        return stepped
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train.Run, "step", step_and_do)
+        yield
+
+
+@pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_writes_a_checkpoint_and_the_same_command_resumes(trained, stopped, capsys, which):
+    with at_step(55, lambda _: signal.raise_signal(which)):
+        code, _, err = call(capsys, stopped)
+    assert code == 130
+    assert err == "seer_jax: Stopped at step 55, after a checkpoint. The same command resumes.\n"
+    assert read_checkpoint(stopped)[1]["step"] == 55
+    half_written = stopped / "checkpoints" / "57.orbax-checkpoint-tmp" / "state"
+    half_written.mkdir(parents=True)  # as a kill leaves it
+    assert call(capsys, stopped)[0] == 0
+    assert not half_written.parent.exists()
+    assert_same_run(stopped, trained)
+
+
+def test_a_second_ctrl_c_is_obeyed_at_once(trained, stopped, capsys):
+    def twice(_):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    with at_step(55, twice):
+        code, _, err = call(capsys, stopped)
+    assert (code, err) == (130, "seer_jax: stopped; the same command resumes.\n")
+    assert call(capsys, stopped)[0] == 0
+    assert_same_run(stopped, trained)
+
+
+def test_a_run_that_diverges_keeps_its_last_checkpoint(trained, stopped, capsys):
+    def poison(run):
+        params = jax.tree.map(lambda x: x * np.float32(np.nan), run.state.params)
+        run.state = run.state.replace(params=params)
+
+    with at_step(55, poison):
+        code, _, err = call(capsys, stopped)
+    assert code == 2 and "the run has diverged. Checkpoints from before are intact" in err
+    assert err.count("\n") == 1
+    items, progress = read_checkpoint(stopped)
+    assert progress["step"] == 50
+    assert all(np.isfinite(x).all() for x in items["state"].values())
+    assert call(capsys, stopped)[0] == 0
+    assert_same_run(stopped, trained)
+
+
+@pytest.mark.slow
+def test_learning_rates_that_diverge(tmp_path, capsys):
+    code, _, err = call(capsys, tmp_path / "run", "--critic_lr=1e30", "--log_every=100")
+    assert code == 2 and "the run has diverged" in err and err.count("\n") == 1
+    items, progress = read_checkpoint(tmp_path / "run")
+    assert progress["step"] < 60
+    assert all(np.isfinite(x).all() for x in items["state"].values())
+
+
+def test_a_finished_run_says_so(trained, capsys):
+    lines = read_metrics(trained)
+    code, out, err = call(capsys, trained)
+    assert (code, out, err) == (0, f"{trained} has finished its 60 steps already.\n", "")
+    assert read_metrics(trained) == lines and of(lines, "freeze/step") == [(40, 40)]
+
+
+# The whole, as a user would meet it.
+
+
+def test_the_run_folder_has_what_the_documentation_says(trained):
+    names = {x.name for x in trained.iterdir()}
+    assert names == {"config.json", "metrics.jsonl", "eval.csv", "tensorboard", "checkpoints"}
+    assert sorted(x.name for x in (trained / "checkpoints").iterdir()) == ["50", "60"]
+    config = config_lib.read(trained)
+    assert (config.task, config.num_steps, config.video) == ("cartpole_swingup", 60, False)
