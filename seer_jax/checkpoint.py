@@ -67,8 +67,8 @@ class Checkpoints:
         if needed > free:
             raise UserError(
                 f"Not enough room for a checkpoint in {self._directory}: up to "
-                f"{needed / 2**20:.0f} MiB needed, {free / 2**20:.0f} MiB free. Earlier checkpoints "
-                "are intact: make room and run the same command again."
+                f"{needed / 2**20:.0f} MiB needed, {free / 2**20:.0f} MiB free. Earlier "
+                "checkpoints are intact: make room and run the same command again."
             )
         arguments = {name: ocp.args.PyTreeSave(tree) for name, tree in flat.items()}
         try:

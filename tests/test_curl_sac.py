@@ -118,9 +118,10 @@ def test_every_second_update_leaves_actor_temperature_and_targets(state, update)
     assert not_computed == {"loss/actor", "loss/alpha", "actor/alpha", "actor/entropy"}
 
 
-def test_without_the_contrastive_loss_the_rest_learns(state):
+def test_without_the_contrastive_loss_the_rest_learns():
     config = dataclasses.replace(CONFIG, contrastive=False)
     agent = curl_sac.make(config, SPEC, frame_stack=2)
+    state = jax.jit(agent.init)(jax.random.key(0))
     new, metrics = jax.jit(agent.update)(state, batch(), jax.random.key(0))
     assert changed(state.params.encoder, new.params.encoder) == {"critic", "actor"}
     assert changed(state.params.head, new.params.head) == {"q", "policy", "log_alpha"}

@@ -205,7 +205,7 @@ def test_no_transition_is_lost_or_spliced_at_the_freeze(capacity, n_step):
             assert found == truth, f"frozen after {frozen_at} rows, at row {i}"
             last_frame = frozen_at > 0 and name(labels[frozen_at - 1], 0)
             across += last_frame in truth
-    assert across > 10  # such transitions were among them
+    assert across > 0  # such transitions were among them
 
 
 # With CURL-SAC.

@@ -1,7 +1,7 @@
 """`kill -9` at any moment costs the way from the last checkpoint, never the run or a bit of it.
 
-Real processes of `python -m seer_jax.run`, killed and started again until the run is done, which then
-must be the one that nobody killed: the same checkpoint to the last bit, the same lines.
+Real processes of `python -m seer_jax.run`, killed and started again until the run is done. It must
+then be the one that nobody killed: the same checkpoint to the last bit, the same lines.
 """
 
 import contextlib

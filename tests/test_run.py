@@ -1,7 +1,7 @@
 """The command line: mistakes cost one plain message and no work, and what broke goes on.
 
-Exit codes: 0 done, 2 a mistake to mend, 130 stopped. Where a run is needed, it is a copy of the tiny
-one that conftest.py trains, taken back to its last checkpoint but one.
+Exit codes: 0 done, 2 a mistake to mend, 130 stopped. Where a run is needed, it is a copy of the one
+that conftest.py trains, taken back to its last checkpoint but one.
 """
 
 import contextlib
