@@ -19,10 +19,10 @@ run: .venv/renders
 	.venv/bin/python -m experiments.plot_run runs/quick
 
 test: .venv/renders
-	.venv/bin/python -m pytest -q -n auto --maxprocesses=4
+	.venv/bin/python -m pytest -q -n auto --maxprocesses=4 --dist loadfile
 
 test-all: .venv/renders
-	.venv/bin/python -m pytest -q -n auto --maxprocesses=4 -m ""
+	.venv/bin/python -m pytest -q -n auto --maxprocesses=4 --dist loadfile -m ""
 
 lint: .venv/installed
 	.venv/bin/ruff check .

@@ -73,7 +73,8 @@ def plan(config: Config, agent: Agent, spec: EnvSpec) -> Plan:
         min(budget // replay_lib.row_bytes(row), most)
         for row, most in zip(rows, needed, strict=True)
     ]
-    _check_budget(config, spec, budget, capacities, needed, rows)
+    phases = 1 if config.freeze_step == "never" else 2
+    _check_budget(config, spec, budget, capacities[:phases], needed[:phases], rows[:phases])
     return Plan(frame_row, capacities[0], latent_row, capacities[1])
 
 
@@ -90,7 +91,7 @@ def _check_budget(
     budget: int,
     capacities: list[int],
     needed: list[int],
-    rows: tuple[Row, Row],
+    rows: tuple[Row, ...],
 ) -> None:
     # An episode has one row more than steps; below min_rows `sample` may find nothing.
     episode = max((spec.episode_steps or 0) + 1, replay_lib.min_rows(config.agent.n_step))
