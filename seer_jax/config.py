@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import pathlib
 import re
 from typing import Literal
@@ -211,8 +212,8 @@ def check(config: Config) -> None:
         if isinstance(value, bool):
             continue
         smallest = min(value) if isinstance(value, tuple) and value else value
-        if isinstance(smallest, tuple) or not smallest > 0:
-            raise UserError(f"{field.name}={value}: it must be positive.")
+        if isinstance(smallest, tuple) or not 0 < smallest < math.inf:
+            raise UserError(f"{field.name}={value}: it must be positive and finite.")
     for name in ("gamma", "critic_tau", "encoder_tau"):
         if getattr(agent, name) > 1:
             raise UserError(f"{name}={getattr(agent, name)}: it must not exceed 1.")

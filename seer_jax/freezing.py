@@ -1,7 +1,8 @@
 """The freeze: the encoder stops training and replay's frames become latents.
 
-`to_latents` encodes every row held, oldest first, and lets go of the frames before it makes room for
-the latents, so that at no time more is held than the frames and the latents of the rows present.
+`to_latents` encodes every row held, oldest first, and lets go of the frames before it makes room
+for the latents, so that at no time more is held than the frames and the latents of the rows
+present.
 """
 
 import math
@@ -109,8 +110,8 @@ def _check_budget(
     available = memory.available_bytes()
     if available is not None and largest > available:
         raise UserError(
-            f"Replay needs {largest / 2**30:.1f} GiB and {available / 2**30:.1f} GiB are free: lower "
-            "--replay_memory or --replay_capacity."
+            f"Replay needs {largest / 2**30:.1f} GiB and {available / 2**30:.1f} GiB are free: "
+            "lower --replay_memory or --replay_capacity."
         )
 
 
@@ -165,9 +166,8 @@ def to_latents(
         # The last chunk is filled up with the newest row; what is too much is cut off.
         age = jnp.minimum(jnp.arange(start, start + chunk), size - 1)
         latents = encode(replay, age, jax.random.fold_in(key, start))
-        kept = replay_lib.slot(replay, age)
-        part = jax.tree.map(lambda x: x[kept], replay.rows._replace(obs=None))._replace(obs=latents)
-        parts.append(jax.tree.map(lambda x: x[: size - start], part))
+        others = _take(replay.rows._replace(obs=None), replay_lib.slot(replay, age))
+        parts.append(_take(others._replace(obs=latents), slice(size - start)))
     jax.block_until_ready(parts)
     for x in jax.tree.leaves(replay.rows):
         x.delete()
@@ -177,3 +177,7 @@ def to_latents(
         rows = replay_lib.write_rows(rows, part, start)
         start += len(part.reward)
     return Replay(rows, jnp.int32(held % capacity), jnp.int32(held))
+
+
+def _take(rows: Row, index: Array | slice) -> Row:
+    return jax.tree.map(lambda x: x[index], rows)

@@ -1,8 +1,8 @@
 """Replay on the accelerator: a ring of rows, each what the agent saw and did at one time.
 
 A frame or a latent is stored once. Stacks of frames, n-step returns and next observations are put
-together when a batch is sampled. These are plain functions of a `Replay`; whoever compiles `add` donates
-it, so that a row is written in place.
+together when a batch is sampled. These are plain functions of a `Replay`; whoever compiles `add`
+donates it, so that a row is written in place.
 """
 
 import functools

@@ -1,13 +1,13 @@
 """Step-by-step agreement with the official PyTorch code.
 
-`tests/data/parity` holds numbers recorded while running lili-chen/SEER at 73ae6e1 on small networks with
-recorded inputs and noise: outputs, losses and parameters of three updates, latents at the freeze, three
-updates on latents. Tolerances: 1e-4 relative for outputs and losses, 1e-3 for parameters after Adam.
-Set SEER_PARITY_DIR to check against another recording.
+`tests/data/parity` holds numbers recorded while running lili-chen/SEER at 73ae6e1 on small networks
+with recorded inputs and noise: outputs, losses and parameters of three updates, latents at the
+freeze, three updates on latents. Tolerances: 1e-4 relative for outputs and losses, 1e-3 for
+parameters after Adam. Set SEER_PARITY_DIR to check against another recording.
 
-Updates are checked in float64 besides float32: in the second one a single pre-activation lies 3e-8 from
-ReLU's edge, so which side it falls on in float32 is a matter of rounding, and Adam blows the difference
-up to 6e-4 in some filters. In float64 all parameters agree to 1e-5.
+Updates are checked in float64 besides float32: in the second one a single pre-activation lies 3e-8
+from ReLU's edge, so which side it falls on in float32 is a matter of rounding, and Adam blows the
+difference up to 6e-4 in some filters. In float64 all parameters agree to 1e-5.
 """
 
 import functools
@@ -22,7 +22,9 @@ from seer_jax import losses, networks
 from seer_jax.agents import curl_sac
 from seer_jax.types import Params, Transition
 
-DATA = pathlib.Path(os.environ.get("SEER_PARITY_DIR", pathlib.Path(__file__).parent / "data/parity"))
+DATA = pathlib.Path(
+    os.environ.get("SEER_PARITY_DIR", pathlib.Path(__file__).parent / "data/parity")
+)
 
 outputs_close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
 params_close = functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5)
@@ -106,9 +108,7 @@ def after_three_updates(recorded, dtype=np.float32):
     for i in range(3):
         fields = {name: recorded[f"batch{i}/{name}"] for name in Transition._fields}
         positive = recorded[f"batch{i}/positive"]
-        state, logs = update(
-            state, Transition(**fields), positive, noise_of(recorded, f"batch{i}")
-        )
+        state, logs = update(state, Transition(**fields), positive, noise_of(recorded, f"batch{i}"))
         states.append(state)
         metrics.append(logs)
     return states, metrics
