@@ -1,12 +1,16 @@
 """What several test files share: compiled programs, and a tiny run with the real dm_control."""
 
 import contextlib
+import signal
 
 import jax
 import pytest
 import runs
 
 from seer_jax import build, dispatch
+
+# A shell starts a background job with SIGINT ignored; what tests send must arrive all the same.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _agents, _programs = {}, {}
 
