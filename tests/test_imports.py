@@ -20,9 +20,8 @@ MAY_IMPORT = {
     "conv": "types",
     "networks": "types conv",
     "flops": "",
-    "adam": "types",
     # An agent knows nothing of replay, environments, the freeze, the loop or a run's settings.
-    "agents.*": "types adam augment losses networks flops",
+    "agents.*": "types augment losses networks flops",
     # Replay knows no networks, and the freeze only the `Agent` it is given.
     "memory": "",
     "replay": "types",
@@ -49,7 +48,7 @@ MAY_IMPORT = {
 # Packages that are heavy, or of which we want to know where we depend on them.
 ONLY_IN = {
     "flax.linen": "networks",
-    "optax": "agents.* adam",
+    "optax": "agents.*",
     "dm_control": "envs.dmc doctor",
     "mujoco": "envs.dmc doctor",
     "envpool": "envs.atari doctor",

@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from seer_jax import adam, augment, flops, losses, networks
+from seer_jax import augment, flops, losses, networks
 from seer_jax.types import (
     Agent,
     AgentState,
@@ -143,13 +143,13 @@ def make_model(config: Config, action_dim: int) -> Model:
             # Two of the three meet on the critic's encoder, as in the official code: "critic" takes
             # the critic's and then the contrastive gradient, "contrast" the latter once more.
             encoder={
-                name: adam.adam(config.encoder_lr)
+                name: optax.adam(config.encoder_lr)
                 for name in ("critic", "actor", "contrast")[: 3 if config.contrastive else 2]
             },
             head={
-                "q": adam.adam(config.critic_lr),
-                "policy": adam.adam(config.actor_lr),
-                "log_alpha": adam.adam(config.alpha_lr, b1=0.5),
+                "q": optax.adam(config.critic_lr),
+                "policy": optax.adam(config.actor_lr),
+                "log_alpha": optax.adam(config.alpha_lr, b1=0.5),
             },
         ),
     )
