@@ -18,10 +18,10 @@ run: .venv/renders
 	.venv/bin/python -m seer_jax.run --preset=quick --task=cartpole_swingup --logdir=runs/quick
 	.venv/bin/python -m experiments.plot_run runs/quick
 
-test: .venv/renders
+test: .venv/renders .venv/atari
 	.venv/bin/python -m pytest -q -n auto --maxprocesses=4 --dist loadfile
 
-test-all: .venv/renders
+test-all: .venv/renders .venv/atari
 	.venv/bin/python -m pytest -q -n auto --maxprocesses=4 --dist loadfile -m ""
 
 lint: .venv/installed
@@ -46,6 +46,11 @@ format: .venv/installed
 	fi
 	@echo "Installing the packages into .venv: some minutes the first time"
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# Apart, because EnvPool and its games are most of a gigabyte, and `make run` needs none of it.
+.venv/atari: .venv/installed
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[atari]'
 	@touch $@
 
 .venv/renders: .venv/installed

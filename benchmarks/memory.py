@@ -51,7 +51,7 @@ def learner_bytes(run: train.Run) -> int:
 
 def step_bytes(run: train.Run) -> int:
     """Buffers that XLA allocates besides arguments and results, of the dearer program."""
-    arguments = (run.state, run.replay, run.keys.learn, jnp.int32(0))
+    arguments = (run.state, None, run.replay, run.keys.learn, jnp.int32(0), jnp.float32(0))
     analysis = run.functions.learn.lower(*arguments).compile().memory_analysis()
     assert analysis is not None, "this backend does not tell"
     return int(analysis.temp_size_in_bytes)
@@ -115,7 +115,7 @@ def fill(run: train.Run, rows: int) -> None:
     for start in range(_STEPS, rows - _STEPS, _STEPS):
         filled = replay_lib.write_rows(filled, seed, start)
     size = jnp.int32(start + _STEPS)
-    run.replay = replay_lib.Replay(filled, size, size + 0)
+    run.replay = run.replay.replace(rows=filled, position=size, size=size + 0)
     run.progress.step = run.progress.iteration = int(size)
 
 

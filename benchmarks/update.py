@@ -1,11 +1,14 @@
 """Time, FLOPs and share of peak of an update and of acting, before and after the freeze.
 
     python -m benchmarks.update --agent=curl_sac --json=update.json
+    python -m benchmarks.update --agent=rainbow --encoder=der
 
-At the paper's sizes: batch 128, 84-pixel crops of 100-pixel frames, 32 filters, hidden width 1024.
-An update is what the loop dispatches: sampling a batch from replay and one gradient step; it is
-timed in twos, since the actor and the targets take a step every second time. Acting is the loop's
-other dispatch: stack, encode, choose an action, store (after the freeze K + 1 crops are encoded).
+At the paper's sizes. CURL-SAC: batch 128, 84-pixel crops of 100-pixel frames, 32 filters, hidden
+width 1024. Rainbow: batch 32, 84-pixel frames, 18 actions, 20 steps, hidden width 256, with the
+Nature encoder 512. An update is what the loop dispatches: sampling a batch from replay and one
+gradient step; it is timed in twos, since CURL-SAC's actor takes a step every second time. Acting
+is the loop's other dispatch: stack, encode, choose an action, store (after the freeze K + 1 crops
+are encoded).
 """
 
 import argparse
@@ -23,7 +26,7 @@ from benchmarks import measure
 from seer_jax import build, conv, dispatch, flops, freezing
 from seer_jax import config as config_lib
 from seer_jax import replay as replay_lib
-from seer_jax.agents import curl_sac
+from seer_jax.agents import curl_sac, rainbow
 from seer_jax.config import Config
 from seer_jax.types import MID, Agent, AgentState, EnvSpec, TimeStep, Transition
 
@@ -49,7 +52,7 @@ class Phase:
             ),
             size=jnp.int32(_ROWS),
         )
-        self.stack = self.functions.empty_stack()
+        self.stack = self.functions.empty_stack(1)
         self.timestep = jax.device_put(
             TimeStep(
                 np.full(1, MID, np.int32),
@@ -63,11 +66,13 @@ class Phase:
 
     def update(self) -> AgentState:
         for _ in range(2):
-            self.state, _ = self.functions.learn(self.state, self.replay, self.key, self.iteration)
+            self.state, _, _ = self.functions.learn(
+                self.state, None, self.replay, self.key, self.iteration, jnp.float32(0)
+            )
         return self.state
 
     def act(self) -> Any:
-        action, self.replay, self.stack = self.functions.act_and_store(
+        action, self.replay, self.stack, _ = self.functions.act_and_store(
             self.state,
             self.replay,
             self.stack,
@@ -82,6 +87,8 @@ class Phase:
 def _random_like(x: jax.Array) -> jax.Array:
     if x.dtype == jnp.uint8:
         return jax.random.randint(jax.random.key(2), x.shape, 0, 256).astype(jnp.uint8)
+    if x.dtype == jnp.int32:
+        return jax.random.randint(jax.random.key(4), x.shape, 0, 2)
     return jax.random.normal(jax.random.key(3), x.shape).astype(x.dtype)
 
 
@@ -91,11 +98,17 @@ def xla_flops(config: Config, spec: EnvSpec, frozen: bool) -> tuple[float, float
     XLA counts the body of a loop once, so for its count the library's convolution, whose weight
     gradient is a loop on CPUs, is replaced by the plain one.
     """
-    agent_config = dataclasses.replace(config.agent, actor_every=1)
-    agent = curl_sac.make(agent_config, spec, config.frame_stack)
+    if isinstance(config.agent, curl_sac.Config):
+        every_time = dataclasses.replace(config.agent, actor_every=1)
+        config = dataclasses.replace(config, agent=every_time)
+    agent = build.make_agent(config, spec)
     by_hand = agent.flops.update_frozen if frozen else agent.flops.update
     batch = config.batch_size
-    floats = lambda *shape: jax.ShapeDtypeStruct((batch, *shape), jnp.float32)
+    scalars = jax.ShapeDtypeStruct((batch,), jnp.float32)
+    discrete = spec.num_actions is not None
+    actions = jax.ShapeDtypeStruct(
+        (batch, *spec.action_shape), jnp.int32 if discrete else jnp.float32
+    )
     height, width, channels = spec.obs_shape
     pixels = (batch, height, width, channels * config.frame_stack)
     obs: Any = jax.ShapeDtypeStruct(pixels, jnp.uint8)
@@ -105,7 +118,7 @@ def xla_flops(config: Config, spec: EnvSpec, frozen: bool) -> tuple[float, float
         if frozen:
             obs = jax.eval_shape(lambda s, x: agent.encode(s.encoder, agent.view(x)), state, obs)
             state = jax.eval_shape(agent.freeze, state)
-        transition = Transition(obs, floats(*spec.action_shape), floats(), floats(), obs)
+        transition = Transition(obs, actions, scalars, scalars, obs, scalars)
         counted = flops.xla_count(agent.update, state, transition, key)
     return by_hand * batch, counted
 
@@ -118,7 +131,7 @@ def _plain_conv2d(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 
 def measure_update(config: Config, spec: EnvSpec, repeats: int) -> list[dict[str, Any]]:
     """Records of every program: seconds, FLOPs, FLOP/s and share of the matmul peak."""
-    agent = curl_sac.make(config.agent, spec, config.frame_stack)
+    agent = build.make_agent(config, spec)
     phases = {"pixels": False, "latents": True}
     programs = {name: Phase(config, agent, spec, frozen) for name, frozen in phases.items()}
     calls: dict[str, Callable[[], Any]] = {}
@@ -180,12 +193,20 @@ def print_table(records: list[dict[str, Any]]) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Prints the table and writes the records."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--agent", choices=["curl_sac"], default="curl_sac")
-    parser.add_argument("--task", default="walker_walk", help="sets the number of actions")
+    parser.add_argument("--agent", choices=["curl_sac", "rainbow"], default="curl_sac")
+    parser.add_argument("--encoder", choices=["der", "nature", "impala"], default="der")
+    parser.add_argument("--task", help="sets the number of actions; walker_walk or Alien, with 18")
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--json", help="file to write the records to")
     args = parser.parse_args(argv)
-    config = config_lib.preset_config(args.task, "paper")
+    rainbow_task = args.agent == "rainbow"
+    config = config_lib.preset_config(
+        args.task or ("Alien" if rainbow_task else "walker_walk"), "paper"
+    )
+    if isinstance(config.agent, rainbow.Config):
+        hidden = 512 if args.encoder == "nature" else config.agent.hidden_size
+        sized = dataclasses.replace(config.agent, encoder=args.encoder, hidden_size=hidden)
+        config = dataclasses.replace(config, agent=sized)
     env = build.make_env(config)
     env.close()
     records = measure_update(config, env.spec, args.repeats)

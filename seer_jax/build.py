@@ -1,13 +1,54 @@
 """From a configuration to its parts: the environment it trains in and the agent that learns."""
 
-from seer_jax.agents import curl_sac
-from seer_jax.config import Config
-from seer_jax.envs import dmc
-from seer_jax.types import Agent, EnvSpec
+from collections.abc import Callable
+
+from seer_jax.agents import curl_sac, rainbow
+from seer_jax.config import Config, is_atari
+from seer_jax.envs import atari, dmc
+from seer_jax.types import Agent, Env, EnvSpec, UnknownTask, UserError
+
+_MAKE: dict[str, Callable[..., Agent]] = {"curl_sac": curl_sac.make, "rainbow": rainbow.make}
 
 
-def make_env(config: Config) -> dmc.DmcEnv:
-    """The environment of a run; training and evaluation each make their own."""
+def parse_task(text: str) -> str:
+    """A task as runs keep it: `walker_walk`, or an Atari game such as `RoadRunner`.
+
+    `dmc:` and `atari:` in front say which is meant. Without them a name of the DeepMind Control
+    suite is one of its tasks, and every other an Atari game if it is the name of one.
+
+    Raises:
+        UnknownTask: if it is neither; the message names the nearest ones.
+        UserError: if what it needs is not installed.
+    """
+    suite, colon, _ = text.strip().lower().partition(":")
+    if colon and suite == "atari":
+        return atari.parse_task(text)
+    try:
+        return "_".join(dmc.parse_task(text))
+    except UnknownTask as not_dmc:
+        if colon:
+            raise
+        try:
+            return atari.parse_task(text)
+        except UnknownTask as not_atari:
+            raise UnknownTask(f"{not_dmc}\n{not_atari}") from None
+
+
+def make_env(config: Config) -> Env:
+    """The environment that a run trains in."""
+    if is_atari(config.task):
+        return _make_atari(config, config.num_envs, training=True)
+    return _make_dmc(config)
+
+
+def make_eval_env(config: Config) -> Env:
+    """The environment that a run is evaluated in: on Atari, whole games, all at once."""
+    if is_atari(config.task):
+        return _make_atari(config, config.eval_episodes, training=False)
+    return _make_dmc(config)
+
+
+def _make_dmc(config: Config) -> Env:
     return dmc.make(
         config.task,
         seed=config.seed,
@@ -17,6 +58,27 @@ def make_env(config: Config) -> dmc.DmcEnv:
     )
 
 
+def _make_atari(config: Config, num_envs: int, training: bool) -> Env:
+    return atari.make(
+        config.task,
+        seed=config.seed,
+        num_envs=num_envs,
+        action_repeat=config.action_repeat,
+        image_size=config.image_size,
+        training=training,
+    )
+
+
 def make_agent(config: Config, spec: EnvSpec) -> Agent:
-    """The agent of a run."""
-    return curl_sac.make(config.agent, spec, config.frame_stack)
+    """The agent of a run.
+
+    Raises:
+        UserError: if agent, environment and storage of latents do not go together.
+    """
+    agent = _MAKE[config.algorithm](config.agent, spec, config.frame_stack)
+    if config.latent_dtype == "uint8" and agent.signed_latents:
+        raise UserError(
+            f"latent_dtype=uint8 is for latents that are never negative; those of "
+            f"{config.algorithm} are signed: choose int8."
+        )
+    return agent

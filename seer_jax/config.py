@@ -7,10 +7,13 @@ import pathlib
 import re
 from typing import Literal
 
-from seer_jax.agents import curl_sac
+from seer_jax.agents import curl_sac, rainbow
 from seer_jax.types import UserError
 
-Preset = Literal["paper", "quick"]
+Preset = Literal["paper", "quick", "atari100k"]
+Algorithm = Literal["curl_sac", "rainbow"]
+
+_AGENTS: dict[str, type] = {"curl_sac": curl_sac.Config, "rainbow": rainbow.Config}
 
 # PlaNet's action repeats (arXiv 1811.04551), which the official code follows. For other domains we
 # take 2, as DrQ-v2 does.
@@ -24,16 +27,22 @@ _ACTION_REPEAT = {
 }
 _DEFAULT_ACTION_REPEAT = 2
 
+_ANY_SIGN = ("v_min", "v_max", "pixel_offset")
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """One run. Steps are agent steps; env_step = step x action_repeat."""
 
     task: str = "cartpole_swingup"
-    """A task of the DeepMind Control suite, such as walker_walk, walker-walk or cup_catch."""
+    """A task of the DeepMind Control suite, such as walker_walk, walker-walk or cup_catch, or an
+    Atari game, such as Alien or atari:road_runner."""
     preset: Preset = "paper"
-    """Where the defaults of all other flags come from: paper (the official hyperparameters) or
-    quick (a small agent that learns in minutes on two CPU cores)."""
+    """Where the defaults of all other flags come from: paper (the official hyperparameters), quick
+    (a small agent that learns in minutes on two CPU cores) or, for Atari, atari100k (the benchmark
+    of 100,000 steps)."""
+    algorithm: Algorithm = "curl_sac"
+    """The agent: curl_sac for continuous actions, rainbow for discrete ones."""
     logdir: str = ""
     """Run folder. Empty: runs/TASK-PRESET-sSEED. The same command with the same folder resumes."""
     seed: int = 0
@@ -46,14 +55,23 @@ class Config:
     preset takes the same eighth of the run, which is our choice."""
     num_copies: int = 4
     """K, latents of independent random crops stored for each observation."""
-    latent_dtype: Literal["float32", "bfloat16"] = "float32"
-    """How latents are stored."""
+    latent_dtype: Literal["float32", "bfloat16", "uint8", "int8"] = "float32"
+    """How latents are stored. In 8 bits with a scale for each dimension, fixed at the freeze: uint8
+    for rainbow, whose latents are never negative, int8 for curl_sac."""
     replay_capacity: int = 100_000
-    """Rows of frames that replay can hold. Latents then get as many rows as fit in the same bytes,
-    and neither gets more than the run can fill."""
+    """Rows of frames that replay can hold, of all environments together. Latents then get as many
+    as fit in the same bytes, and neither gets more than the run can fill."""
     replay_memory: str | None = None
     """A budget in bytes, such as 512MiB or 2GB, instead of replay_capacity: it sizes replay before
     and after the freeze."""
+    replay: Literal["uniform", "prioritised"] = "uniform"
+    """How transitions are drawn."""
+    priority_exponent: float = 0.5
+    """Of the errors that priorities come from (prioritised replay)."""
+    priority_beta: float = 0.4
+    """How far importance weights make up for priorities at the start; 1 at the end."""
+    num_envs: int = 1
+    """Environments stepped together (Atari); each step of each counts, and has its update."""
     learning_starts: int = 1_000
     """Agent steps with random actions and without updates; then one update a step."""
     batch_size: int = 128
@@ -76,13 +94,25 @@ class Config:
     """Agent steps between lines of training metrics."""
     video: bool = True
     """Record the first episode of every evaluation."""
-    agent: curl_sac.Config = curl_sac.Config()
+    agent: curl_sac.Config | rainbow.Config = curl_sac.Config()
     """The agent's hyperparameters."""
 
 
 def preset_config(task: str, preset: Preset) -> Config:
-    """The preset's configuration for a task given as `domain_task`."""
-    return {"paper": _paper, "quick": _quick}[preset](task)
+    """The preset's configuration for a task: `domain_task`, or an Atari game such as `Alien`.
+
+    Raises:
+        UserError: if the preset is not for such tasks.
+    """
+    presets = _ATARI_PRESETS if is_atari(task) else _DMC_PRESETS
+    if preset not in presets:
+        raise UserError(f"preset={preset} is not for {task}: choose {' or '.join(presets)}.")
+    return presets[preset](task)
+
+
+def is_atari(task: str) -> bool:
+    """Whether a task, spelt as runs keep it, is an Atari game: those begin with a capital."""
+    return task[:1].isupper()
 
 
 def _paper(task: str) -> Config:
@@ -108,8 +138,7 @@ def _paper(task: str) -> Config:
 def _quick(task: str) -> Config:
     """A smaller agent on smaller, plainer pictures: minutes on two CPU cores.
 
-    Random crops alone train its encoder (RAD), which halves the work of an update. Its crops move
-    by 4 pixels of 52, not by 16 of 100: less of a small picture is lost.
+    Its crops move by 4 pixels of 52, not by 16 of 100: less of a small picture is lost.
     """
     return dataclasses.replace(
         _paper(task),
@@ -126,6 +155,58 @@ def _quick(task: str) -> Config:
             crop_size=48, num_filters=16, strides=(2, 2, 1, 1), hidden_size=512, contrastive=False
         ),
     )
+
+
+def _atari_paper(task: str) -> Config:
+    """The official script's hyperparameters: data-efficient Rainbow."""
+    return Config(
+        task=task,
+        preset="paper",
+        algorithm="rainbow",
+        num_steps=500_000,
+        freeze_step=50_004,
+        num_copies=1,  # nothing is augmented
+        replay_capacity=500_000,
+        learning_starts=1_600,
+        batch_size=32,
+        frame_stack=4,
+        image_size=84,
+        action_repeat=4,
+        eval_every=10_000,
+        checkpoint_every=10_000,
+        log_every=500,
+        agent=rainbow.Config(),
+    )
+
+
+def _atari_100k(task: str) -> Config:
+    """The same agent for 100,000 steps. The freeze is at a quarter of them, which is our choice:
+    at the paper's tenth, 10,000 steps, the encoder has seen few rewards."""
+    return dataclasses.replace(
+        _atari_paper(task),
+        preset="atari100k",
+        num_steps=100_000,
+        freeze_step=25_000,
+        replay_capacity=100_000,
+    )
+
+
+def _atari_quick(task: str) -> Config:
+    """The same agent for a first look: minutes on two CPU cores."""
+    return dataclasses.replace(
+        _atari_paper(task),
+        preset="quick",
+        num_steps=30_000,
+        freeze_step=10_000,
+        replay_capacity=30_000,
+        eval_every=5_000,
+        checkpoint_every=5_000,
+        eval_episodes=5,
+    )
+
+
+_DMC_PRESETS = {"paper": _paper, "quick": _quick}
+_ATARI_PRESETS = {"paper": _atari_paper, "atari100k": _atari_100k, "quick": _atari_quick}
 
 
 def _action_repeat(task: str) -> int:
@@ -152,8 +233,8 @@ def read(logdir: pathlib.Path) -> Config:
     try:
         fields = json.loads(path.read_text())
         agent = fields.pop("agent")
-        agent["strides"] = tuple(agent["strides"])
-        return Config(**fields, agent=curl_sac.Config(**agent))
+        agent = {name: tuple(x) if isinstance(x, list) else x for name, x in agent.items()}
+        return Config(**fields, agent=_AGENTS[fields["algorithm"]](**agent))
     except FileNotFoundError as error:
         raise UserError(f"{logdir} holds no run: there is no {path}.") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -188,6 +269,7 @@ def check(config: Config) -> None:
         "num_steps": 1,
         "num_copies": 1,
         "replay_capacity": 1,
+        "num_envs": 1,
         "learning_starts": 0,
         "batch_size": 2,
         "frame_stack": 1,
@@ -206,14 +288,30 @@ def check(config: Config) -> None:
         raise UserError(f"freeze_step={config.freeze_step}: give a step from 0 on, or never.")
     if config.replay_memory is not None:
         parse_bytes(config.replay_memory)
+    _check_agent(config)
+    if not 0 <= config.priority_exponent <= 1 or not 0 <= config.priority_beta <= 1:
+        raise UserError("priority_exponent and priority_beta must lie between 0 and 1.")
+    if is_atari(config.task):
+        if config.render_quality != "full":
+            raise UserError("render_quality is for dm_control; Atari has one picture only.")
+    elif config.num_envs > 1:
+        raise UserError(f"num_envs={config.num_envs}: dm_control tasks run one environment.")
+
+
+def _check_agent(config: Config) -> None:
     agent = config.agent
+    if not isinstance(agent, _AGENTS[config.algorithm]):
+        raise UserError(f"algorithm={config.algorithm} does not go with its hyperparameters.")
     for field in dataclasses.fields(agent):
         value = getattr(agent, field.name)
-        if isinstance(value, bool):
+        if isinstance(value, (bool, str)):
             continue
         smallest = min(value) if isinstance(value, tuple) and value else value
-        if isinstance(smallest, tuple) or not 0 < smallest < math.inf:
-            raise UserError(f"{field.name}={value}: it must be positive and finite.")
-    for name in ("gamma", "critic_tau", "encoder_tau"):
-        if getattr(agent, name) > 1:
+        low = -math.inf if field.name in _ANY_SIGN else 0
+        if isinstance(smallest, tuple) or not low < smallest < math.inf:
+            raise UserError(
+                f"{field.name}={value}: it must be {'' if low else 'positive and '}finite."
+            )
+    for name in ("gamma", "critic_tau", "encoder_tau", "eval_epsilon"):
+        if getattr(agent, name, 0) > 1:
             raise UserError(f"{name}={getattr(agent, name)}: it must not exceed 1.")

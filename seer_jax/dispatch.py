@@ -13,21 +13,22 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from seer_jax import freezing
+from seer_jax import freezing, quantise
 from seer_jax import replay as replay_lib
 from seer_jax.config import Config
-from seer_jax.replay import Replay
+from seer_jax.replay import Priorities, Replay
 from seer_jax.types import FIRST, Agent, AgentState, Array, EnvSpec, Key, Row, TimeStep
 
 
 class Functions(NamedTuple):
     """Compiled programs. What comes back changed is donated."""
 
-    empty_stack: Callable[[], Array]  # () -> stack u8[N, k, H*W*C]
+    empty_stack: Callable[[int], Array]  # (N) -> stack u8[N, k, H*W*C]
     act_and_store: jax.stages.Wrapped  # (state, replay, stack, timestep, key, iteration, random=)
-    #                          -> action, replay, stack
-    learn: jax.stages.Wrapped  # (state, replay, key, iteration) -> state, metrics
-    act: jax.stages.Wrapped  # (state, stack, timestep) -> greedy action, stack
+    #                          -> action, replay, stack, metrics
+    learn: jax.stages.Wrapped  # (state, priorities, replay without them, key, update, beta)
+    #                          -> state, priorities, metrics
+    act: jax.stages.Wrapped  # (state, stack, timestep, key, iteration) -> greedy action, stack
     encode_rows: jax.stages.Wrapped  # (encoder, replay, age i32[R], key) -> latents [R, N, K, ...]
 
 
@@ -43,11 +44,12 @@ def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:
         key: Key,
         iteration: Array,
         random: bool,
-    ) -> tuple[Array, Replay, Array]:
+    ) -> tuple[Array, Replay, Array, dict[str, Array]]:
         act_key, view_key = jax.random.split(jax.random.fold_in(key, iteration))
         stack = push(stack, timestep, spec.stack_pad)
         obs = replay_lib.frames_to_obs(stack, spec.obs_shape)
         num_envs = spec.num_envs
+        metrics: dict[str, Array] = {}
         if state.frozen is None:
             stored = stack[:, -1]
             latent = None if random else agent.encode(state.encoder, agent.view(obs))
@@ -57,48 +59,62 @@ def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:
             views = jnp.concatenate([agent.view(obs), views])
             latents = agent.encode(state.encoder, views)
             latent = jax.tree.map(lambda x: x[:num_envs], latents)
-            stored = jax.tree.map(
+            copies = jax.tree.map(
                 lambda x: x[num_envs:].reshape(num_envs, config.num_copies, *x.shape[1:]), latents
             )
+            stored = quantise.encode(copies, replay.scale, config.latent_dtype)
+            metrics = quantise.quality(copies, replay.scale, config.latent_dtype)
         if random:
             action = random_action(act_key, spec)
         else:
             action = agent.act(state, latent, act_key, False)
         row = Row(stored, action, timestep.reward, timestep.discount, timestep.step_type)
-        return action, replay_lib.add(replay, row), stack
+        return action, replay_lib.add(replay, row), stack, metrics
 
     def learn(
-        state: AgentState, replay: Replay, key: Key, iteration: Array
-    ) -> tuple[AgentState, dict[str, Array]]:
-        sample_key, update_key = jax.random.split(jax.random.fold_in(key, iteration))
-        batch = replay_lib.sample(
+        state: AgentState,
+        priorities: Priorities | None,  # apart from replay, because only they are donated
+        replay: Replay,
+        key: Key,
+        update: Array,
+        beta: Array,
+    ) -> tuple[AgentState, Priorities | None, dict[str, Array]]:
+        sample_key, update_key = jax.random.split(jax.random.fold_in(key, update))
+        batch, start = replay_lib.sample(
             sample_key,
-            replay,
+            replay.replace(priorities=priorities),
             config.batch_size,
             n_step=config.agent.n_step,
             gamma=config.agent.gamma,
             read=read_frames if state.frozen is None else replay_lib.latents,
+            beta=beta,
         )
-        return agent.update(state, batch, update_key)
+        state, metrics, errors = agent.update(state, batch, update_key)
+        if priorities is not None:
+            priorities = replay_lib.update_priorities(
+                priorities, start, errors, config.priority_exponent
+            )
+        return state, priorities, metrics
 
-    def act(state: AgentState, stack: Array, timestep: TimeStep) -> tuple[Array, Array]:
+    def act(
+        state: AgentState, stack: Array, timestep: TimeStep, key: Key, iteration: Array
+    ) -> tuple[Array, Array]:
         stack = push(stack, timestep, spec.stack_pad)
         obs = replay_lib.frames_to_obs(stack, spec.obs_shape)
         latent = agent.encode(state.encoder, agent.view(obs))
-        return agent.act(state, latent, jax.random.key(0), True), stack
+        return agent.act(state, latent, jax.random.fold_in(key, iteration), True), stack
 
     encode_rows = functools.partial(
         freezing.encode_rows,
         agent,
         read=read_frames,
         copies=config.num_copies,
-        dtype=config.latent_dtype,
     )
-    stack_shape = (spec.num_envs, config.frame_stack, math.prod(spec.obs_shape))
+    frames_shape = (config.frame_stack, math.prod(spec.obs_shape))
     return Functions(
-        lambda: jnp.zeros(stack_shape, jnp.uint8),
+        lambda num_envs: jnp.zeros((num_envs, *frames_shape), jnp.uint8),
         jax.jit(act_and_store, static_argnames="random", donate_argnames=("replay", "stack")),
-        jax.jit(learn, donate_argnames="state"),
+        jax.jit(learn, donate_argnames=("state", "priorities")),
         jax.jit(act, donate_argnames="stack"),
         jax.jit(encode_rows),
     )

@@ -5,18 +5,22 @@ for the latents, so that at no time more is held than the frames and the latents
 present.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from seer_jax import memory
+from seer_jax import memory, quantise
 from seer_jax import replay as replay_lib
 from seer_jax.config import Config, parse_bytes
 from seer_jax.replay import Reader, Replay
 from seer_jax.types import Agent, Array, EnvSpec, Key, PyTree, Row, UserError
+
+_SCALE_ROWS = 2_048  # rows from which the scale of 8-bit latents is taken
 
 
 def encode_copies(agent: Agent, encoder: PyTree, obs: Array, key: Key, copies: int) -> PyTree:
@@ -38,6 +42,8 @@ class Plan(NamedTuple):
 
 def plan(config: Config, agent: Agent, spec: EnvSpec) -> Plan:
     """Sizes replay for both phases from `replay_capacity` or `replay_memory`.
+
+    `replay_capacity` counts the rows of all environments together.
 
     Latents get as many rows as fit in the bytes of the frames, so the budget holds throughout;
     neither phase gets rows that the run cannot fill.
@@ -62,7 +68,7 @@ def plan(config: Config, agent: Agent, spec: EnvSpec) -> Plan:
 
     latent_row = frame_row._replace(obs=jax.eval_shape(latents, jax.random.key(0), obs))
 
-    budget = config.replay_capacity * replay_lib.row_bytes(frame_row)
+    budget = config.replay_capacity * replay_lib.row_bytes(frame_row) // num_envs
     if config.replay_memory is not None:
         budget = parse_bytes(config.replay_memory)
     frame_steps = config.num_steps if config.freeze_step == "never" else config.freeze_step
@@ -104,7 +110,7 @@ def _check_budget(
                 f"Replay of {budget / 2**20:.1f} MiB holds {capacity} rows of "
                 f"{replay_lib.row_bytes(row):,} bytes, and one episode has {least}: raise "
                 f"--replay_memory to {math.ceil(least_bytes / 2**20)}MiB or --replay_capacity to "
-                f"{math.ceil(least_bytes / replay_lib.row_bytes(rows[0]))}."
+                f"{math.ceil(least_bytes * spec.num_envs / replay_lib.row_bytes(rows[0]))}."
             )
     largest = max(c * replay_lib.row_bytes(row) for c, row in zip(capacities, rows, strict=True))
     available = memory.available_bytes()
@@ -124,17 +130,14 @@ def encode_rows(
     *,
     read: Reader,
     copies: int,
-    dtype: str,
 ) -> PyTree:
-    """Latents of whole rows: age i32[R] -> leaves [R, N, K, ...] of `dtype`."""
+    """Latents of whole rows: age i32[R] -> leaves f32[R, N, K, ...]."""
     num_envs = replay.rows.reward.shape[1]
     ages = jnp.repeat(age, num_envs)
     envs = jnp.tile(jnp.arange(num_envs), age.shape[0])
     obs = read(replay, ages, envs, key)
     latents = encode_copies(agent, encoder, obs, key, copies)
-    return jax.tree.map(
-        lambda x: x.reshape(age.shape[0], num_envs, *x.shape[1:]).astype(dtype), latents
-    )
+    return jax.tree.map(lambda x: x.reshape(age.shape[0], num_envs, *x.shape[1:]), latents)
 
 
 def to_latents(
@@ -145,39 +148,85 @@ def to_latents(
     row: Row,
     capacity: int,
     chunk: int,
-) -> Replay:
+) -> tuple[Replay, dict[str, float]]:
     """Turns a replay of frames into one of latents.
 
     Args:
         replay: of frames; consumed: its arrays are deleted.
-        encode: (replay, age i32[chunk], key) -> latents of those rows, compiled.
+        encode: (replay, age i32[chunk], key) -> latents f32 of those rows, compiled.
         key: random key, for the crops.
-        row: of the new replay.
+        row: of the new replay; its dtype says how latents are stored.
         capacity: of the new replay. If it is below the rows held, the oldest are dropped.
         chunk: rows encoded at a time.
 
     Returns:
-        A replay of the newest rows, in the same order.
+        A replay of the newest rows, in the same order, and what storing them cost:
+        `quantise.quality`, means over the rows.
     """
     size = int(replay.size)
     held = min(size, capacity)
-    parts = []
-    for start in range(size - held, size, chunk):
+    first, dtype = size - held, jax.tree.leaves(row.obs)[0].dtype.name
+    scale_key = jax.random.fold_in(key, size)  # the chunks below fold in what is smaller
+    scale = _fit_scale(replay, encode, scale_key, first, chunk, dtype)
+    priorities = replay.priorities
+    kept = replay.rows._replace(obs=None), priorities and priorities.values
+    parts, qualities = [], []
+    for start in range(first, size, chunk):
         # The last chunk is filled up with the newest row; what is too much is cut off.
         age = jnp.minimum(jnp.arange(start, start + chunk), size - 1)
         latents = encode(replay, age, jax.random.fold_in(key, start))
-        others = _take(replay.rows._replace(obs=None), replay_lib.slot(replay, age))
-        parts.append(_take(others._replace(obs=latents), slice(size - start)))
+        rows, values = _take(kept, replay_lib.slot(replay, age))
+        stored, quality = store(latents, scale, dtype)
+        parts.append(_take((rows._replace(obs=stored), values), slice(size - start)))
+        qualities.append(quality)
     jax.block_until_ready(parts)
     for x in jax.tree.leaves(replay.rows):
         x.delete()
-    rows = replay_lib.init(capacity, row).rows
+    converted = replay_lib.init(capacity, row, prioritised=priorities is not None)
+    target: PyTree = (converted.rows, converted.priorities and converted.priorities.values)
     start = 0
     for part in parts:
-        rows = replay_lib.write_rows(rows, part, start)
-        start += len(part.reward)
-    return Replay(rows, jnp.int32(held % capacity), jnp.int32(held))
+        target = replay_lib.write_rows(target, part, start)
+        start += len(part[0].reward)
+    rows, values = target
+    converted = converted.replace(
+        rows=rows,
+        position=jnp.int32(held % capacity),
+        size=jnp.int32(held),
+        priorities=priorities and replay_lib.Priorities(values, priorities.highest),
+        scale=scale,
+    )
+    names = qualities[0] if qualities else ()
+    return converted, {name: float(np.mean([q[name] for q in qualities])) for name in names}
 
 
-def _take(rows: Row, index: Array | slice) -> Row:
-    return jax.tree.map(lambda x: x[index], rows)
+def _fit_scale(
+    replay: Replay,
+    encode: Callable[[Replay, Array, Key], PyTree],
+    key: Key,
+    first: int,
+    chunk: int,
+    dtype: str,
+) -> PyTree:
+    """The scale for rows from age `first` on, from a sample of them: they are encoded twice."""
+    if dtype not in quantise.LARGEST_CODE:
+        return None
+    ages = np.linspace(first, int(replay.size) - 1, -(-_SCALE_ROWS // chunk) * chunk).astype(int)
+    largest = [
+        jax.tree.map(
+            lambda z: jnp.max(jnp.abs(z), axis=tuple(range(z.ndim - 1))),
+            encode(replay, jnp.asarray(age), jax.random.fold_in(key, i)),
+        )
+        for i, age in enumerate(ages.reshape(-1, chunk))
+    ]
+    return quantise.fit(jax.tree.map(lambda *x: jnp.stack(x), *largest), dtype)
+
+
+@functools.partial(jax.jit, static_argnames="dtype")
+def store(latents: PyTree, scale: PyTree, dtype: str) -> tuple[PyTree, dict[str, Array]]:
+    """Latents as replay keeps them, and `quantise.quality`."""
+    return quantise.encode(latents, scale, dtype), quantise.quality(latents, scale, dtype)
+
+
+def _take(tree: PyTree, index: Array | slice) -> PyTree:
+    return jax.tree.map(lambda x: x[index], tree)

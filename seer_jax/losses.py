@@ -1,4 +1,4 @@
-"""The formulas the agents share: tanh-Gaussian policies and the contrastive (InfoNCE) loss."""
+"""The agents' formulas: tanh-Gaussian policies, the contrastive loss, categorical returns."""
 
 import chex
 import jax
@@ -44,3 +44,21 @@ def info_nce(anchor: Array, positive: Array, similarity: Array) -> Array:
     chex.assert_equal_shape([anchor, positive])
     logits = anchor @ (similarity @ positive.T)
     return -jnp.mean(jnp.diagonal(jax.nn.log_softmax(logits, axis=1)))
+
+
+def project_categorical(probs: Array, values: Array, support: Array) -> Array:
+    """Moves a distribution over returns onto a fixed, even support (C51, arXiv 1707.06887).
+
+    Args:
+        probs: f32[B, M] of `values`.
+        values: f32[B, M]; those beyond the support count for its nearest end.
+        support: f32[M], rising in equal steps.
+
+    Returns:
+        f32[B, M] probabilities of `support`: each value shares its own between its two neighbours.
+    """
+    chex.assert_rank([probs, values, support], [2, 2, 1])
+    step = support[1] - support[0]
+    values = jnp.clip(values, support[0], support[-1])
+    share = 1 - jnp.abs(values[:, :, None] - support) / step
+    return jnp.einsum("bm,bmn->bn", probs, jnp.maximum(share, 0))

@@ -3,13 +3,19 @@
 Parameters are explicit pytrees made by `init` and used by `apply`; no module keeps state.
 """
 
+import math
+from collections.abc import Callable
+
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from seer_jax import conv
 from seer_jax.types import Array, Key
 
 _orthogonal = nn.initializers.orthogonal()
+
+Noise = tuple[Array, Array]  # of a layer's inputs and outputs
 
 
 def _delta_orthogonal(key: Key, shape: tuple[int, ...]) -> Array:
@@ -22,18 +28,37 @@ def _delta_orthogonal(key: Key, shape: tuple[int, ...]) -> Array:
     return jnp.zeros(shape).at[shape[0] // 2, shape[1] // 2].set(centre)
 
 
+def _within(fan_in: int) -> Callable[..., Array]:
+    """Uniform within 1/sqrt(fan_in) of 0: torch's default, for kernels and biases."""
+
+    def init(key: Key, shape: tuple[int, ...]) -> Array:
+        return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0) / fan_in**0.5
+
+    return init
+
+
 class Conv(nn.Module):
-    """Square unpadded convolution with bias: f32[B, H, W, C] -> f32[B, H', W', features]."""
+    """Square convolution with bias: f32[B, H, W, C] -> f32[B, H', W', features].
+
+    `init` is "delta_orthogonal" with a bias of zero (SAC-AE), or "uniform", torch's default.
+    """
 
     features: int
     size: int
     stride: int
+    pad: int = 0
+    init: str = "delta_orthogonal"
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         shape = (self.size, self.size, x.shape[-1], self.features)
-        kernel = self.param("kernel", _delta_orthogonal, shape)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        inits = _delta_orthogonal, nn.initializers.zeros
+        if self.init == "uniform":
+            inits = (_within(math.prod(shape[:3])),) * 2
+        kernel = self.param("kernel", inits[0], shape)
+        bias = self.param("bias", inits[1], (self.features,))
+        if self.pad:
+            x = jnp.pad(x, ((0, 0), (self.pad, self.pad), (self.pad, self.pad), (0, 0)))
         return conv.conv2d(x, kernel, self.stride) + bias
 
 
@@ -43,14 +68,58 @@ class PixelConvs(nn.Module):
     num_filters: int
     strides: tuple[int, ...]
     dtype: jnp.dtype = jnp.dtype("float32")
+    pixel_offset: float = 0.0
 
     @nn.compact
     def __call__(self, obs: Array) -> Array:
         """obs u8[B, H, W, C] -> f32[B, H' * W' * num_filters]."""
-        x = obs.astype(self.dtype) / 255
+        x = obs.astype(self.dtype) / 255 - self.pixel_offset
         for i, stride in enumerate(self.strides):
             x = nn.relu(Conv(self.num_filters, 3, stride, name=f"conv{i}")(x))
         return x.reshape(x.shape[0], -1)
+
+
+# Rainbow's plain encoders: filters, size and stride of each layer.
+DER_LAYERS = ((32, 5, 5), (64, 5, 5))  # data-efficient Rainbow, arXiv 1906.05243
+NATURE_LAYERS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))  # DQN
+IMPALA_SECTIONS = (16, 32, 32)  # filters, arXiv 1802.01561
+
+
+class PlainConvs(nn.Module):
+    """Convolutions with ReLU, flattened as (H, W, C)."""
+
+    layers: tuple[tuple[int, int, int], ...]
+    dtype: jnp.dtype = jnp.dtype("float32")
+
+    @nn.compact
+    def __call__(self, obs: Array) -> Array:
+        """obs u8[B, H, W, C] -> f32[B, H' * W' * features]."""
+        x = obs.astype(self.dtype) / 255
+        for i, (features, size, stride) in enumerate(self.layers):
+            x = nn.relu(Conv(features, size, stride, init="uniform", name=f"conv{i}")(x))
+        return x.reshape(x.shape[0], -1)
+
+
+class ImpalaConvs(nn.Module):
+    """IMPALA's residual encoder: per section a convolution, a pooling by 2, two residual blocks."""
+
+    sections: tuple[int, ...]
+    dtype: jnp.dtype = jnp.dtype("float32")
+
+    @nn.compact
+    def __call__(self, obs: Array) -> Array:
+        """obs u8[B, H, W, C] -> f32[B, H' * W' * features]."""
+        x = obs.astype(self.dtype) / 255
+        for i, features in enumerate(self.sections):
+
+            def same(x: Array, name: str, i: int = i, features: int = features) -> Array:
+                return Conv(features, 3, 1, pad=1, init="uniform", name=f"section{i}_{name}")(x)
+
+            x = nn.max_pool(same(x, "in"), (3, 3), (2, 2), ((1, 1), (1, 1)))
+            for block in range(2):
+                y = same(nn.relu(x), f"block{block}_conv0")
+                x = x + same(nn.relu(y), f"block{block}_conv1")
+        return nn.relu(x).reshape(x.shape[0], -1)
 
 
 class Projection(nn.Module):
@@ -110,6 +179,78 @@ class GaussianPolicy(nn.Module):
         outputs = Mlp(self.hidden, 2 * self.action_dim, name="policy")(latent)
         mean, log_std = jnp.split(outputs, 2, axis=-1)
         return mean, -10 + 6 * (jnp.tanh(log_std) + 1)
+
+
+class NoisyDense(nn.Module):
+    """A dense layer with factorised Gaussian noise on its weights (arXiv 1706.10295)."""
+
+    features: int
+    std: float
+
+    @nn.compact
+    def __call__(self, x: Array, noise: Noise | None) -> Array:
+        """f32[B, D] -> f32[B, features]; `noise` is (f32[D], f32[features]), None for the means."""
+        fan_in = x.shape[-1]
+        spread = self.std / fan_in**0.5, self.std / self.features**0.5
+        kernel = self.param("kernel_mu", _within(fan_in), (fan_in, self.features))
+        kernel_sigma = self.param(
+            "kernel_sigma", nn.initializers.constant(spread[0]), (fan_in, self.features)
+        )
+        bias = self.param("bias_mu", _within(fan_in), (self.features,))
+        bias_sigma = self.param("bias_sigma", nn.initializers.constant(spread[1]), (self.features,))
+        if noise is not None:
+            kernel = kernel + kernel_sigma * (noise[0][:, None] * noise[1])
+            bias = bias + bias_sigma * noise[1]
+        return x @ kernel + bias
+
+
+class NoisyDueling(nn.Module):
+    """Value and advantage streams that give a distribution of returns for each action."""
+
+    hidden: int
+    num_actions: int
+    num_atoms: int
+    std: float
+
+    def layers(self, inputs: int) -> dict[str, tuple[int, int]]:
+        """Inputs and outputs of each layer, by name."""
+        return {
+            "fc_h_v": (inputs, self.hidden),
+            "fc_h_a": (inputs, self.hidden),
+            "fc_z_v": (self.hidden, self.num_atoms),
+            "fc_z_a": (self.hidden, self.num_actions * self.num_atoms),
+        }
+
+    @nn.compact
+    def __call__(self, latent: Array, noise: dict[str, Noise] | None) -> Array:
+        """latent f32[B, L] -> logits f32[B, num_actions, num_atoms]; noise by layer."""
+        layers = {
+            name: NoisyDense(outputs, self.std, name=name)
+            for name, (_, outputs) in self.layers(latent.shape[-1]).items()
+        }
+
+        def stream(side: str) -> Array:
+            noises = [noise and noise[f"fc_{part}_{side}"] for part in "hz"]
+            hidden = nn.relu(layers[f"fc_h_{side}"](latent, noises[0]))
+            out = layers[f"fc_z_{side}"](hidden, noises[1])
+            return out.reshape(latent.shape[0], -1, self.num_atoms)
+
+        value, advantage = stream("v"), stream("a")
+        return value + advantage - jnp.mean(advantage, axis=1, keepdims=True)
+
+
+def factorised_noise(key: Key, layers: dict[str, tuple[int, int]]) -> dict[str, Noise]:
+    """One draw of noise for `NoisyDueling.layers`: sign(x) sqrt(|x|) of standard normals."""
+
+    def draw(key: Key, size: int) -> Array:
+        x = jax.random.normal(key, (size,))
+        return jnp.sign(x) * jnp.sqrt(jnp.abs(x))
+
+    noise = {}
+    for i, (name, sizes) in enumerate(layers.items()):
+        in_key, out_key = jax.random.split(jax.random.fold_in(key, i))
+        noise[name] = (draw(in_key, sizes[0]), draw(out_key, sizes[1]))
+    return noise
 
 
 def conv_output_sizes(size: int, strides: tuple[int, ...]) -> list[int]:

@@ -44,13 +44,19 @@ class Policy:
         if progress["phase"] == "latents":
             state = jax.eval_shape(agent.freeze, state)
         self._state = jax.device_put(checkpoint.rebuild(state, items["state"]))
-        self._stack = self._functions.empty_stack()
+        self._stack = self._functions.empty_stack(env.spec.num_envs)
+        self._calls = 0
 
     def __call__(self, timestep: TimeStep) -> np.ndarray:
-        """The action f32[N, A] for the newest frames; an episode's first one restarts the stack."""
+        """The action f32[N, A] or i32[N] for the newest frames.
+
+        An episode's first frame restarts the stack.
+        """
+        timestep, calls = jax.device_put((timestep, np.int32(self._calls)))
         action, self._stack = self._functions.act(
-            self._state, self._stack, jax.device_put(timestep)
+            self._state, self._stack, timestep, jax.random.key(self.config.seed), calls
         )
+        self._calls += 1
         return jax.device_get(action)
 
     def make_env(self) -> Env:

@@ -3,17 +3,31 @@
 A frame or a latent is stored once. Stacks of frames, n-step returns and next observations are put
 together when a batch is sampled. These are plain functions of a `Replay`; whoever compiles `add`
 donates it, so that a row is written in place.
+
+Sampling is uniform, or proportional to priorities if the replay has them (arXiv 1511.05952).
 """
 
 import functools
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from seer_jax import quantise
 from seer_jax.types import FIRST, LAST, Array, Key, PyTree, Row, Transition
+
+_BLOCK = 1024  # priorities summed together: see `_draw_by_priority`
+
+
+class Priorities(NamedTuple):
+    """How often each row is drawn as the start of a transition, up to a factor."""
+
+    values: Array  # f32[capacity, N], errors to the power of the exponent; 0 for LAST rows
+    highest: Array  # f32[], which new rows get: each is to be seen soon
 
 
 class Replay(flax.struct.PyTreeNode):
@@ -22,36 +36,88 @@ class Replay(flax.struct.PyTreeNode):
     rows: Row
     position: Array  # i32[], where the next row goes
     size: Array  # i32[], rows held
+    priorities: Priorities | None = None  # None: drawn uniformly
+    scale: PyTree = None  # of 8-bit latents, f32[L] a leaf
+
+
+class Start(NamedTuple):
+    """Where the transitions of a batch begin, i32[B] each."""
+
+    slot: Array
+    env: Array
 
 
 # Reads one observation a sample: (replay, age i32[B], env i32[B], key) -> leaves [B, ...]
 Reader = Callable[[Replay, Array, Array, Key], PyTree]
 
 
-def init(capacity: int, row: Row) -> Replay:
+def init(capacity: int, row: Row, prioritised: bool = False) -> Replay:
     """An empty replay for rows shaped like `row` (arrays or ShapeDtypeStructs with leading N)."""
     rows = jax.tree.map(lambda x: jnp.zeros((capacity, *x.shape), x.dtype), row)
-    return Replay(rows, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
+    priorities = None
+    if prioritised:
+        priorities = Priorities(jnp.zeros_like(rows.reward), jnp.ones((), jnp.float32))
+    return Replay(rows, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32), priorities)
 
 
 def add(replay: Replay, row: Row) -> Replay:
     """Writes one row (leaves [N, ...]) over the oldest."""
     capacity = get_capacity(replay)
-    rows = jax.tree.map(
-        lambda all_rows, x: jax.lax.dynamic_update_index_in_dim(
-            all_rows, x.astype(all_rows.dtype), replay.position, 0
-        ),
-        replay.rows,
-        row,
+
+    def write(all_rows: Array, x: Array) -> Array:
+        x = x.astype(all_rows.dtype)
+        return jax.lax.dynamic_update_index_in_dim(all_rows, x, replay.position, 0)
+
+    priorities = replay.priorities
+    if priorities is not None:
+        new = jnp.where(row.step_type == LAST, 0.0, priorities.highest)
+        priorities = priorities._replace(values=write(priorities.values, new))
+    return replay.replace(
+        rows=jax.tree.map(write, replay.rows, row),
+        position=(replay.position + 1) % capacity,
+        size=jnp.minimum(replay.size + 1, capacity),
+        priorities=priorities,
     )
-    return Replay(rows, (replay.position + 1) % capacity, jnp.minimum(replay.size + 1, capacity))
 
 
 @functools.partial(jax.jit, donate_argnums=0)
-def write_rows(rows: Row, part: Row, start: Array | int) -> Row:
+def write_rows(rows: PyTree, part: PyTree, start: Array | int) -> PyTree:
     """Writes consecutive rows (leaves [R, N, ...]) into `rows` from slot `start` on, in place."""
     return jax.tree.map(
         lambda x, y: jax.lax.dynamic_update_slice_in_dim(x, y, start, 0), rows, part
+    )
+
+
+def trimmed(replay: Replay) -> Replay:
+    """The same as numpy arrays, of the rows held alone: a ring that is not full lies at the start
+    of its arrays."""
+    held = int(replay.size)
+    cut = lambda tree: jax.tree.map(lambda x: np.asarray(x)[:held], tree)
+    priorities = replay.priorities
+    if priorities is not None:
+        priorities = priorities._replace(values=cut(priorities.values))
+    return jax.device_get(replay.replace(rows=cut(replay.rows), priorities=priorities))
+
+
+def trimmed_shape(held: int, row: Row, prioritised: bool, scale: PyTree) -> Replay:
+    """The shapes and dtypes of `trimmed` for a replay of such rows that holds so many."""
+    return jax.eval_shape(lambda: init(held, row, prioritised)).replace(scale=scale)
+
+
+def untrimmed(replay: Replay, capacity: int) -> Replay:
+    """Takes `trimmed` back into a ring with room for `capacity` rows."""
+    row = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), replay.rows)
+    priorities = replay.priorities
+    whole = init(capacity, row, priorities is not None)
+    if whole.priorities is not None and priorities is not None:
+        values = write_rows(whole.priorities.values, priorities.values, 0)
+        priorities = Priorities(values, jnp.asarray(priorities.highest))
+    return Replay(
+        write_rows(whole.rows, replay.rows, 0),
+        jnp.asarray(replay.position),
+        jnp.asarray(replay.size),
+        priorities,
+        jax.tree.map(jnp.asarray, replay.scale),
     )
 
 
@@ -81,9 +147,16 @@ def min_rows(n_step: int) -> int:
 
 
 def sample(
-    key: Key, replay: Replay, batch_size: int, *, n_step: int, gamma: float, read: Reader
-) -> Transition:
-    """Draws transitions uniformly from all that are complete.
+    key: Key,
+    replay: Replay,
+    batch_size: int,
+    *,
+    n_step: int,
+    gamma: float,
+    read: Reader,
+    beta: Array | float = 0.0,
+) -> tuple[Transition, Start]:
+    """Draws transitions from all that are complete, uniformly or by priority.
 
     A start is any row but LAST ones whose n-step window lies inside the rows held; the window ends
     early at a LAST row and bootstraps from it with that row's discount. A window is dropped when a
@@ -96,13 +169,20 @@ def sample(
         n_step: length of the return.
         gamma: discount per step.
         read: `stacked_frames(...)` or `latents`.
+        beta: how far the weights make up for priorities, from 0 (not) to 1 (fully).
 
     Returns:
-        `reward` f32[B] the discounted sum, `discount` f32[B] = gamma^m times the environment's
-        discounts, m <= n steps to `next_obs`.
+        The batch, and where its transitions begin. `reward` f32[B] is the discounted sum,
+        `discount` f32[B] = gamma^m times the environment's discounts, m <= n steps to `next_obs`;
+        `weight` f32[B] = priority^-beta over the largest of the batch.
     """
     draw_key, obs_key, next_key = jax.random.split(key, 3)
     age, env, steps = _draw_starts(draw_key, replay, batch_size, n_step)
+    start = Start(slot(replay, age), env)
+    weight = jnp.ones(batch_size, jnp.float32)
+    if replay.priorities is not None:
+        weight = replay.priorities.values[start] ** -beta
+        weight = weight / jnp.max(weight)
     window = slot(replay, jnp.minimum(age[:, None] + jnp.arange(1, n_step + 1), replay.size - 1))
     reward = replay.rows.reward[window, env[:, None]]
     discount = replay.rows.discount[window, env[:, None]]
@@ -110,12 +190,24 @@ def sample(
     # factor[i] = gamma^i times the discounts that came before reward i.
     after = jnp.cumprod(jnp.where(inside, gamma * discount, 1.0), axis=1)
     before = jnp.concatenate([jnp.ones_like(after[:, :1]), after[:, :-1]], axis=1)
-    return Transition(
+    batch = Transition(
         obs=read(replay, age, env, obs_key),
-        action=replay.rows.action[slot(replay, age), env],
+        action=replay.rows.action[start],
         reward=jnp.sum(jnp.where(inside, before * reward, 0.0), axis=1),
         discount=after[:, -1],
         next_obs=read(replay, age + steps, env, next_key),
+        weight=weight,
+    )
+    return batch, start
+
+
+def update_priorities(
+    priorities: Priorities, start: Start, errors: Array, exponent: float
+) -> Priorities:
+    """Sets the priorities of a batch by its errors f32[B] (their sign does not count)."""
+    new = (jnp.abs(errors) + 1e-6) ** exponent  # above 0: no transition is lost for good
+    return Priorities(
+        priorities.values.at[start].set(new), jnp.maximum(priorities.highest, jnp.max(new))
     )
 
 
@@ -124,11 +216,18 @@ def _draw_starts(
 ) -> tuple[Array, Array, Array]:
     """Ages, environments and lengths i32[B] of valid windows; invalid draws are drawn again."""
     num_envs = replay.rows.reward.shape[1]
+    by_priority = None
+    if replay.priorities is not None:
+        by_priority = _draw_by_priority(replay.priorities.values.reshape(-1), batch_size)
 
     def draw(key: Key) -> tuple[Array, Array, Array, Array]:
         age_key, env_key = jax.random.split(key)
-        age = jax.random.randint(age_key, (batch_size,), 0, jnp.maximum(replay.size - 1, 1))
-        env = jax.random.randint(env_key, (batch_size,), 0, num_envs)
+        if by_priority is None:
+            age = jax.random.randint(age_key, (batch_size,), 0, jnp.maximum(replay.size - 1, 1))
+            env = jax.random.randint(env_key, (batch_size,), 0, num_envs)
+        else:
+            index, env = jnp.divmod(by_priority(key), num_envs)
+            age = (index - replay.position + replay.size) % get_capacity(replay)
         steps, valid = _window_length(replay, age, env, n_step)
         return age, env, steps, valid
 
@@ -142,6 +241,26 @@ def _draw_starts(
     key, first_key = jax.random.split(key)
     carry = jax.lax.while_loop(lambda c: ~jnp.all(c[-1]), redraw, (key, *draw(first_key)))
     return carry[1], carry[2], carry[3]
+
+
+def _draw_by_priority(values: Array, batch_size: int) -> Callable[[Key], Array]:
+    """Draws indices i32[batch_size] of f32[M] in proportion to its values.
+
+    In two steps, a block and then a value in it, with a random number for each: one float32 cannot
+    tell a million values apart, nor can its running sum.
+    """
+    blocks = jnp.pad(values, (0, -values.size % _BLOCK)).reshape(-1, _BLOCK)
+    block_ends = jnp.cumsum(jnp.sum(blocks, axis=1))
+
+    def draw(key: Key) -> Array:
+        block_key, value_key = jax.random.split(key)
+        aim = jax.random.uniform(block_key, (batch_size,)) * block_ends[-1]
+        block = jnp.searchsorted(block_ends, aim, side="right")
+        ends = jnp.cumsum(blocks[block], axis=1)
+        aim = jax.random.uniform(value_key, (batch_size,)) * ends[:, -1]
+        return block * _BLOCK + jnp.sum(ends <= aim[:, None], axis=1)
+
+    return draw
 
 
 def _window_length(replay: Replay, age: Array, env: Array, n_step: int) -> tuple[Array, Array]:
@@ -199,8 +318,8 @@ def latents(replay: Replay, age: Array, env: Array, key: Key) -> PyTree:
     """
     copies = jax.tree.leaves(replay.rows.obs)[0].shape[2]
     copy = jax.random.randint(key, age.shape, 0, copies)
-    pick = lambda x: x[slot(replay, age), env, copy].astype(jnp.float32)
-    return jax.tree.map(pick, replay.rows.obs)
+    picked = jax.tree.map(lambda x: x[slot(replay, age), env, copy], replay.rows.obs)
+    return quantise.decode(picked, replay.scale)
 
 
 def frames_to_obs(frames: Array, obs_shape: tuple[int, int, int]) -> Array:

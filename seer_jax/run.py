@@ -39,19 +39,27 @@ def parse(argv: list[str]) -> Config:
     if known.preset not in get_args(config_lib.Preset):
         presets = ", ".join(get_args(config_lib.Preset))
         raise UserError(f"unknown preset {known.preset!r}; choose one of {presets}.")
-    from seer_jax.envs import dmc  # late: it settles how to render, which takes a moment
+    from seer_jax import build  # late: it settles how to render, which takes a moment
 
-    task = "_".join(dmc.parse_task(known.task))
+    task = build.parse_task(known.task)
+    default = config_lib.preset_config(task, known.preset)
+    # The flags of this agent and not of the others.
+    flags = dataclasses.make_dataclass(
+        "Flags", [("agent", type(default.agent), default.agent)], bases=(Config,), frozen=True
+    )
+    fields = {field.name: getattr(default, field.name) for field in dataclasses.fields(Config)}
     config = tyro.cli(
-        tyro.conf.OmitArgPrefixes[Config],
+        flags,
         args=argv,
-        default=config_lib.preset_config(task, known.preset),
+        default=flags(**fields),
+        config=(tyro.conf.OmitArgPrefixes,),
         prog="python -m seer_jax.run",
-        description="Trains CURL-SAC with SEER: pixels first, then a frozen encoder and latents.",
+        description="Trains an agent with SEER: pixels first, then a frozen encoder and latents.",
         use_underscores=True,
     )
     logdir = config.logdir or f"runs/{task}-{config.preset}-s{config.seed}"
-    config = dataclasses.replace(config, task=task, logdir=logdir)
+    chosen = {name: getattr(config, name) for name in fields}
+    config = Config(**chosen | {"task": task, "logdir": logdir})
     config_lib.check(config)
     return config
 
@@ -103,7 +111,7 @@ def run(config: Config) -> int:
         # What does not fit together is refused before the folder remembers it as its configuration.
         freezing.plan(config, agent, env.spec)
         logdir = prepare_logdir(config)
-        train.train(config, logdir, env, lambda: build.make_env(config), agent)
+        train.train(config, logdir, env, lambda: build.make_eval_env(config), agent)
     except train.Interrupted as stopped:
         print(f"seer_jax: {stopped} The same command resumes.", file=sys.stderr)
         return 130

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seer_jax import checkpoint, dispatch, freezing, memory, video
+from seer_jax import checkpoint, dispatch, freezing, memory, quantise, video
 from seer_jax import replay as replay_lib
 from seer_jax.config import Config
 from seer_jax.logger import Logger
@@ -27,6 +27,7 @@ from seer_jax.types import LAST, Agent, AgentState, Array, Env, Key, TimeStep, U
 _CHUNK_IMAGES = 128  # images encoded at a time at the freeze
 _VIDEO_SIZE = 240  # pixels
 _VIDEO_FPS = 30
+_VIDEO_FRAMES = 2_000  # a game may go on for 27,000
 
 
 class Interrupted(Exception):
@@ -37,11 +38,11 @@ class Interrupted(Exception):
 class Progress:
     """Counters on the host; saved with every checkpoint."""
 
-    step: int = 0  # agent steps
-    iteration: int = 0  # rows written; passes that only reset an episode are among them
+    step: int = 0  # agent steps, of all environments together
+    iteration: int = 0  # passes, and so rows written for each environment
     updates: int = 0
-    episode_return: float = 0.0
-    episode_length: int = 0
+    episode_return: list[float] = dataclasses.field(default_factory=list)  # by environment
+    episode_length: list[int] = dataclasses.field(default_factory=list)
     last_return: float | None = None
     flops: float = 0.0  # acting, storing, updating and the conversion at the freeze
     seconds: float = 0.0  # wall-clock, earlier sessions included
@@ -98,7 +99,7 @@ def train(
         if fresh:
             run.freeze_if_due()
             run.evaluate()
-        elif run.progress.step == config.num_steps:
+        elif run.progress.step >= config.num_steps:
             run.logger.line(f"{logdir} has finished its {config.num_steps:,} steps already.")
         run.loop(stop_requested)
     return run.state
@@ -132,74 +133,95 @@ class Run:
         self.began = time.perf_counter()
         self.reported = (self.began, 0, 0)  # when, at which step and update
         self.progress = Progress()
+        self.forget_episodes()
+
+    def prioritised(self) -> bool:
+        return self.config.replay == "prioritised"
+
+    def forget_episodes(self) -> None:
+        self.progress.episode_return = [0.0] * self.env.spec.num_envs
+        self.progress.episode_length = [0] * self.env.spec.num_envs
 
     def loop(self, stop_requested: Callable[[], bool]) -> None:
         """Steps until the end of the run or a request to stop."""
         config, progress = self.config, self.progress
         while progress.step < config.num_steps:
-            if not self.step():
+            before = progress.step
+            self.step()
+            if progress.step == before:
                 continue
             # Before the checkpoint of this step, so that no resumed run freezes a second time.
             self.freeze_if_due()
-            last = progress.step == config.num_steps
-            if progress.step % config.log_every == 0 or last:
+            last = progress.step >= config.num_steps
+            # Several environments step at once and may step over a multiple.
+            due = lambda every: last or progress.step // every > before // every  # noqa: B023
+            if due(config.log_every):
                 self.report()
-            if progress.step % config.eval_every == 0 or last:
+            if due(config.eval_every):
                 self.evaluate()
             if stop_requested() and not last:
                 self.save()
                 raise Interrupted(f"Stopped at step {progress.step}, after a checkpoint.")
-            if progress.step % config.checkpoint_every == 0 or last:
+            if due(config.checkpoint_every):
                 self.save()
 
-    def step(self) -> bool:
-        """One pass: act, store, learn, simulate. False where it only reset an episode."""
+    def step(self) -> None:
+        """One pass: act, store, learn, simulate. An environment that only resets takes no step."""
         config, progress, flops = self.config, self.progress, self.agent.flops
-        frozen = self.state.frozen is not None
+        num_envs, frozen = self.env.spec.num_envs, self.state.frozen is not None
         random = progress.step < config.learning_starts
-        resets = bool(self.timestep.step_type[0] == LAST)
+        acting = self.timestep.step_type != LAST
         # Explicit, so that a test can forbid every other transfer.
         timestep, iteration = jax.device_put((self.timestep, np.int32(progress.iteration)))
-        action, self.replay, self.stack = self.functions.act_and_store(
+        action, self.replay, self.stack, metrics = self.functions.act_and_store(
             self.state, self.replay, self.stack, timestep, self.keys.act, iteration, random=random
         )
+        if metrics:
+            self.metrics.append(metrics)
         progress.iteration += 1
         if not random:
-            progress.flops += flops.act
+            progress.flops += num_envs * flops.act
         if frozen:
-            progress.flops += flops.encode * (1 + config.num_copies)
+            progress.flops += num_envs * flops.encode * (1 + config.num_copies)
         elif not random:
-            progress.flops += flops.encode
+            progress.flops += num_envs * flops.encode
 
-        if not (random or resets) and progress.iteration >= replay_lib.min_rows(
-            config.agent.n_step
-        ):
-            self.state, metrics = self.functions.learn(
-                self.state, self.replay, self.keys.learn, iteration
-            )
-            self.metrics.append(metrics)
-            progress.updates += 1
-            update = flops.update_frozen if frozen else flops.update
-            progress.flops += config.batch_size * update
+        if not random and progress.iteration >= replay_lib.min_rows(config.agent.n_step):
+            for _ in range(np.count_nonzero(acting)):
+                self.learn()
 
         self.timestep = self.env.step(_to_host(action))
-        if resets:
-            return False
-        progress.step += 1
-        progress.episode_return += float(self.timestep.reward[0])
-        progress.episode_length += 1
-        if self.timestep.step_type[0] == LAST:
-            self.end_episode()
-        return True
+        for env in np.flatnonzero(acting).tolist():
+            progress.step += 1
+            progress.episode_return[env] += float(self.timestep.reward[env])
+            progress.episode_length[env] += 1
+            if self.timestep.step_type[env] == LAST:
+                self.end_episode(env)
 
-    def end_episode(self) -> None:
+    def learn(self) -> None:
+        """One update."""
+        config, progress, flops = self.config, self.progress, self.agent.flops
+        done = min(progress.step / config.num_steps, 1.0)
+        beta = config.priority_beta + (1 - config.priority_beta) * done
+        update, beta = jax.device_put((np.int32(progress.updates), np.float32(beta)))
+        replay, priorities = self.replay.replace(priorities=None), self.replay.priorities
+        self.state, priorities, metrics = self.functions.learn(
+            self.state, priorities, replay, self.keys.learn, update, beta
+        )
+        self.replay = replay.replace(priorities=priorities)
+        self.metrics.append(metrics)
+        progress.updates += 1
+        frozen = self.state.frozen is not None
+        progress.flops += config.batch_size * (flops.update_frozen if frozen else flops.update)
+
+    def end_episode(self, env: int) -> None:
         progress = self.progress
-        progress.last_return = progress.episode_return
+        progress.last_return = progress.episode_return[env]
         self.logger.write(
             progress.step,
-            {"train/return": progress.episode_return, "train/length": progress.episode_length},
+            {"train/return": progress.last_return, "train/length": progress.episode_length[env]},
         )
-        progress.episode_return, progress.episode_length = 0.0, 0
+        progress.episode_return[env], progress.episode_length[env] = 0.0, 0
 
     def freeze_if_due(self) -> None:
         freeze_step = self.config.freeze_step
@@ -211,7 +233,7 @@ class Run:
         """Freezes the encoder and turns the rows held into latents; loses none."""
         start, rows = time.perf_counter(), int(self.replay.size)
         before = replay_lib.replay_bytes(self.replay)
-        self.replay = freezing.to_latents(
+        self.replay, quality = freezing.to_latents(
             self.replay,
             lambda replay, age, key: self.functions.encode_rows(
                 self.state.encoder, replay, age, key
@@ -232,6 +254,7 @@ class Run:
                 "freeze/seconds": time.perf_counter() - start,
                 "freeze/replay_bytes_before": before,
                 "replay/bytes": replay_lib.replay_bytes(self.replay),
+                **quality,
                 **memory.usage(),
             },
         )
@@ -271,7 +294,7 @@ class Run:
         for update in metrics:  # those from before a freeze have more names than those after it
             for name, value in update.items():
                 columns[name].append(np.float32(value))
-        if not np.isfinite(columns["loss/critic"]).all():
+        if not np.isfinite(columns.get("loss/critic", 0.0)).all():
             raise _diverged("loss/critic")
         means = {name: np.array(x)[~np.isnan(x)] for name, x in columns.items()}
         return {name: float(np.mean(x)) for name, x in means.items() if x.size}
@@ -287,6 +310,10 @@ class Run:
             self.functions, self.state, self.eval_env, config.eval_episodes, seed, frames
         )
         env_step = step * self.env.spec.action_repeat
+        scores = self.env.spec.reference_scores
+        if scores is not None:
+            normalised = (float(np.mean(returns)) - scores[0]) / (scores[1] - scores[0])
+            self.logger.write(step, {"eval/human_normalised": normalised})
         self.logger.write_eval(
             step,
             **{"return": float(np.mean(returns))},
@@ -321,16 +348,10 @@ class Run:
         """
         if not all(np.isfinite(x).all() for x in jax.device_get(jax.tree.leaves(self.state))):
             raise _diverged("A parameter or an optimiser's moment")
-        held = int(self.replay.size)  # a ring that is not full lies at the start of its arrays
         items = {
             "state": self.state,
-            "rows": jax.tree.map(lambda x: np.asarray(x)[:held], self.replay.rows),
-            "loop": {
-                "position": self.replay.position,
-                "size": self.replay.size,
-                "stack": self.stack,
-                "timestep": self.timestep,
-            },
+            "replay": replay_lib.trimmed(self.replay),
+            "loop": {"stack": self.stack, "timestep": self.timestep},
             "env": self.env.get_state(),
         }
         progress = dataclasses.replace(self.progress, seconds=self.seconds())
@@ -341,40 +362,43 @@ class Run:
 
     def restore_or_start(self) -> bool:
         """Takes up the newest checkpoint, or begins; says whether it began."""
-        restored = self.checkpoints.restore(("state", "rows", "loop", "env"))
+        restored = self.checkpoints.restore(("state", "replay", "loop", "env"))
         if restored is None:
             self.state = jax.jit(self.agent.init)(self.keys.init)
-            self.replay = replay_lib.init(self.sizes.frame_capacity, self.sizes.frame_row)
-            self.stack = self.functions.empty_stack()
+            self.replay = replay_lib.init(
+                self.sizes.frame_capacity, self.sizes.frame_row, self.prioritised()
+            )
+            self.stack = self.functions.empty_stack(self.env.spec.num_envs)
             self.timestep = self.env.reset()
             return True
         items, saved = restored
         state = jax.eval_shape(self.agent.init, self.keys.init)
-        capacity, row = self.sizes.frame_capacity, self.sizes.frame_row
+        capacity, row, scale = self.sizes.frame_capacity, self.sizes.frame_row, None
         if saved.pop("phase") == "latents":
             state = jax.eval_shape(self.agent.freeze, state)
             capacity, row = self.sizes.latent_capacity, self.sizes.latent_row
+            scale = quantise.scale_shape(row.obs)
         self.metrics = saved.pop("metrics")
         self.progress = Progress(**saved)
         self.reported = (time.perf_counter(), self.progress.step, self.progress.updates)
         self.state = jax.device_put(checkpoint.rebuild(state, items["state"]))
+        size = int(items["replay"][".size"])
+        held = replay_lib.trimmed_shape(size, row, self.prioritised(), scale)
+        held = checkpoint.rebuild(held, items["replay"])
+        self.replay = replay_lib.untrimmed(held, capacity)
         loop = {
-            "position": jax.ShapeDtypeStruct((), jnp.int32),
-            "size": jax.ShapeDtypeStruct((), jnp.int32),
-            "stack": jax.eval_shape(self.functions.empty_stack),
+            "stack": jax.eval_shape(lambda: self.functions.empty_stack(self.env.spec.num_envs)),
             "timestep": jax.eval_shape(lambda x: x, self.env.reset()),
         }
         loop = checkpoint.rebuild(loop, items["loop"])
-        held = jax.tree.map(lambda x: jax.ShapeDtypeStruct((loop["size"], *x.shape), x.dtype), row)
-        rows = checkpoint.rebuild(held, items["rows"])
-        self.replay = replay_lib.Replay(
-            replay_lib.write_rows(replay_lib.init(capacity, row).rows, rows, 0),
-            jnp.asarray(loop["position"]),
-            jnp.asarray(loop["size"]),
-        )
         self.stack = jnp.asarray(loop["stack"])
         self.timestep = loop["timestep"]
-        self.env.set_state({path[2:-2]: array for path, array in items["env"].items()})
+        goes_on = self.env.set_state({path[2:-2]: array for path, array in items["env"].items()})
+        if not goes_on:
+            # Cut short, as by a time limit: the next step begins new episodes.
+            ended = np.full_like(self.timestep.step_type, LAST)
+            self.timestep = self.timestep._replace(step_type=ended)
+            self.forget_episodes()
         return False
 
     def close(self) -> None:
@@ -396,25 +420,31 @@ def run_episodes(
     Args:
         functions: compiled.
         state: the agent.
-        env: its episodes are counted in its first environment.
-        episodes: how many.
-        seed: restarts the environment's random stream.
-        frames: takes pictures u8[H, W, 3] of the first episode, if given.
+        env: each of its N environments plays the same number of episodes: the first to end would
+            be the short ones.
+        episodes: how many, a multiple of N.
+        seed: restarts the environment's random stream, and the agent's.
+        frames: takes pictures u8[H, W, 3] of the beginning of the first environment's first
+            episode, if given.
     """
-    stack = functions.empty_stack()
-    returns: list[float] = []
-    timestep, total = env.reset(seed=seed), 0.0
+    num_envs = env.spec.num_envs
+    stack = functions.empty_stack(num_envs)
+    returns: list[list[float]] = [[] for _ in range(num_envs)]
+    timestep, totals = env.reset(seed=seed), np.zeros(num_envs)
+    key, iteration = jax.random.key(seed), 0
     while True:
-        if frames is not None and not returns:
+        if frames is not None and not returns[0] and len(frames) < _VIDEO_FRAMES:
             frames.append(env.render(_VIDEO_SIZE, _VIDEO_SIZE))
-        if timestep.step_type[0] == LAST:
-            returns.append(total)
-            total = 0.0
-            if len(returns) == episodes:
-                return returns
-        action, stack = functions.act(state, stack, jax.device_put(timestep))
+        for i in np.flatnonzero(timestep.step_type == LAST):
+            returns[i].append(float(totals[i]))
+            totals[i] = 0.0
+        if all(len(each) >= episodes // num_envs for each in returns):
+            return [total for each in returns for total in each[: episodes // num_envs]]
+        timestep, at = jax.device_put((timestep, np.int32(iteration)))
+        action, stack = functions.act(state, stack, timestep, key, at)
         timestep = env.step(_to_host(action))
-        total += float(timestep.reward[0])
+        totals += timestep.reward
+        iteration += 1
 
 
 def _to_host(action: Array) -> np.ndarray:
@@ -428,8 +458,7 @@ def _to_host(action: Array) -> np.ndarray:
 def _diverged(what: str) -> UserError:
     return UserError(
         f"{what} is not finite any more: the run has diverged. Checkpoints from before are intact; "
-        "lower the learning rates (--critic_lr, --actor_lr, --encoder_lr) and start again with "
-        "another --logdir."
+        "lower the learning rates (see --help) and start again with another --logdir."
     )
 
 

@@ -29,6 +29,10 @@ class UserError(Exception):
     """A mistake the user can mend: the message says what was wrong and what to do."""
 
 
+class UnknownTask(UserError):
+    """No environment of this kind has a task of that name."""
+
+
 class EnvSpec(NamedTuple):
     """What a learner must know of an environment.
 
@@ -40,6 +44,8 @@ class EnvSpec(NamedTuple):
         action_repeat: simulator control steps per agent step: env_step = step x action_repeat.
         episode_steps: agent steps of every episode, or None where episodes vary in length.
         stack_pad: what fills a stack before an episode's second frame: "repeat" or "zeros".
+        reference_scores: of random play and of a human, where evaluations are measured against
+            them.
     """
 
     obs_shape: tuple[int, int, int]
@@ -49,6 +55,7 @@ class EnvSpec(NamedTuple):
     action_repeat: int
     episode_steps: int | None
     stack_pad: str = "repeat"
+    reference_scores: tuple[float, float] | None = None
 
 
 class TimeStep(NamedTuple):
@@ -75,10 +82,14 @@ class Env(Protocol):
         """A u8[height, width, 3] picture of the first environment, for people."""
 
     def get_state(self) -> PyTree:
-        """Arrays from which `set_state` restores the environment exactly."""
+        """Arrays for `set_state`."""
 
-    def set_state(self, state: PyTree) -> None:
-        """Restores what `get_state` returned."""
+    def set_state(self, state: PyTree) -> bool:
+        """Restores what `get_state` returned, if it can.
+
+        Returns:
+            True if the episodes under way go on; False if the next step begins new ones.
+        """
 
     def close(self) -> None:
         """Releases the simulator and the renderer."""
@@ -102,6 +113,7 @@ class Transition(NamedTuple):
     reward: Leaf  # f32[B], n-step return
     discount: Leaf  # f32[B], gamma^n times the environment's discounts; 0 = do not bootstrap
     next_obs: PyTree  # like obs, n steps later or at the episode's end
+    weight: Leaf  # f32[B], importance weights; ones under uniform sampling
 
 
 class Params(NamedTuple):
@@ -144,16 +156,19 @@ class Agent(NamedTuple):
     view(obs, key=None) -> obs as the encoder takes it: the agent's random augmentation with a key,
         its deterministic view without. obs u8[B, H, W, k*C] as rendered.
     encode(encoder, view) -> latent pytree with leaves f32[B, ...]
-    act(state, latent, key, greedy) -> action f32[B, A] or i32[B]
-    update(state, transition, key) -> (state, metrics): metrics are f32[] by name
+    act(state, latent, key, greedy) -> action f32[B, A] or i32[B]; greedy is for evaluation
+    update(state, transition, key) -> (state, metrics, errors): metrics are f32[] by name, errors
+        f32[B] say how wrong the agent was about each transition, for prioritised replay
     freeze(state) -> state: the encoder moves to `frozen`; its optimiser state and target go
     flops: analytic costs
+    signed_latents: whether latents can be negative
     """
 
     init: Callable[[Key], AgentState]
     view: Callable[..., Array]
     encode: Callable[[PyTree, Array], PyTree]
     act: Callable[[AgentState, PyTree, Key, bool], Array]
-    update: Callable[[AgentState, Transition, Key], tuple[AgentState, dict[str, Array]]]
+    update: Callable[[AgentState, Transition, Key], tuple[AgentState, dict[str, Array], Array]]
     freeze: Callable[[AgentState], AgentState]
     flops: Flops
+    signed_latents: bool

@@ -20,13 +20,14 @@ def _compiling_once():
     make_agent, compile_functions = build.make_agent, dispatch.compile_functions
 
     def shared_agent(config, spec):
-        key = (config.agent, spec, config.frame_stack)
+        key = (config.agent, spec, config.frame_stack, config.latent_dtype)
         if key not in _agents:
             _agents[key] = make_agent(config, spec)
         return _agents[key]
 
     def shared_programs(config, agent, spec):
-        key = (agent, spec, config.batch_size, config.num_copies, config.latent_dtype)
+        names = ("batch_size", "frame_stack", "num_copies", "latent_dtype", "priority_exponent")
+        key = (agent, spec, *(getattr(config, name) for name in names))
         if key not in _programs:
             _programs[key] = compile_functions(config, agent, spec)
         return _programs[key]

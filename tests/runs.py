@@ -21,7 +21,7 @@ TINY = (
 
 def read_checkpoint(logdir: pathlib.Path) -> tuple[dict, dict]:
     """The newest checkpoint: arrays by item and path, and the counters but the seconds."""
-    restored = checkpoint.restore_once(logdir / "checkpoints", ("state", "rows", "loop", "env"))
+    restored = checkpoint.restore_once(logdir / "checkpoints", ("state", "replay", "loop", "env"))
     assert restored is not None
     items, progress = restored
     del progress["seconds"]

@@ -43,7 +43,8 @@ def batch(latents=False):
         obs, next_obs = ({"critic": normal(LATENT), "actor": normal(LATENT)} for _ in range(2))
     else:
         obs, next_obs = (random.integers(0, 256, (BATCH, 18, 18, 6), np.uint8) for _ in range(2))
-    return Transition(obs, np.tanh(normal(ACTIONS)), normal(), np.full(BATCH, 0.99, "f4"), next_obs)
+    discount, weight = np.full(BATCH, 0.99, "f4"), np.ones(BATCH, "f4")
+    return Transition(obs, np.tanh(normal(ACTIONS)), normal(), discount, next_obs, weight)
 
 
 def changed(old, new):
@@ -96,7 +97,7 @@ def test_no_buffer_occurs_twice_in_a_state(agent, state):
 
 
 def test_an_update_with_the_actors_turn_changes_everything(state, update):
-    new, metrics = update(state, batch(), jax.random.key(0))
+    new, metrics, _ = update(state, batch(), jax.random.key(0))
     assert changed(state.params.encoder, new.params.encoder) == {"critic", "actor", "contrast"}
     assert changed(state.params.head, new.params.head) == {"q", "policy", "log_alpha"}
     assert changed(state.target.encoder, new.target.encoder) == {"convs", "projection"}
@@ -107,8 +108,8 @@ def test_an_update_with_the_actors_turn_changes_everything(state, update):
 
 
 def test_every_second_update_leaves_actor_temperature_and_targets(state, update):
-    state, _ = update(state, batch(), jax.random.key(0))
-    new, metrics = update(state, batch(), jax.random.key(1))
+    state, _, _ = update(state, batch(), jax.random.key(0))
+    new, metrics, _ = update(state, batch(), jax.random.key(1))
     assert changed(state.params.encoder, new.params.encoder) == {"critic", "contrast"}
     assert changed(state.params.head, new.params.head) == {"q"}
     assert not changed(state.target.encoder, new.target.encoder)
@@ -122,7 +123,7 @@ def test_without_the_contrastive_loss_the_rest_learns():
     config = dataclasses.replace(CONFIG, contrastive=False)
     agent = curl_sac.make(config, SPEC, frame_stack=2)
     state = jax.jit(agent.init)(jax.random.key(0))
-    new, metrics = jax.jit(agent.update)(state, batch(), jax.random.key(0))
+    new, metrics, _ = jax.jit(agent.update)(state, batch(), jax.random.key(0))
     assert changed(state.params.encoder, new.params.encoder) == {"critic", "actor"}
     assert changed(state.params.head, new.params.head) == {"q", "policy", "log_alpha"}
     assert "loss/contrast" not in metrics
@@ -131,7 +132,7 @@ def test_without_the_contrastive_loss_the_rest_learns():
 @pytest.mark.parametrize(("step", "turn"), [(0, True), (1, False)])
 def test_an_update_on_latents_changes_the_head_only(agent, state, update, step, turn):
     frozen = agent.freeze(state).replace(step=jnp.int32(step))
-    new, metrics = update(frozen, batch(latents=True), jax.random.key(0))
+    new, metrics, _ = update(frozen, batch(latents=True), jax.random.key(0))
     assert changed(frozen.params.head, new.params.head) == (
         {"q", "policy", "log_alpha"} if turn else {"q"}
     )
@@ -143,7 +144,7 @@ def test_an_update_on_latents_changes_the_head_only(agent, state, update, step, 
 
 def test_the_target_moves_by_tau(state, update):
     """A hundredth of the way to Q as this update leaves it."""
-    new, _ = update(state, batch(), jax.random.key(0))
+    new, _, _ = update(state, batch(), jax.random.key(0))
     old = [np.asarray(x) for x in jax.tree.leaves(state.target.head["q"])]
     online, target = (jax.tree.leaves(x.head["q"]) for x in (new.params, new.target))
     for before, goal, after in zip(old, online, target, strict=True):
@@ -155,7 +156,7 @@ def test_updates_learn(state, update):
     data = batch()._replace(discount=np.zeros(BATCH, np.float32))
     errors = []
     for i in range(400):
-        state, metrics = update(state, data, jax.random.key(i))
+        state, metrics, _ = update(state, data, jax.random.key(i))
         errors.append(float(metrics["loss/critic"]))
     assert np.mean(errors[-10:]) < 0.2 * errors[0]
 

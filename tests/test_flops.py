@@ -6,7 +6,7 @@ import pytest
 from jax import lax
 
 from seer_jax import conv, flops
-from seer_jax.agents import curl_sac
+from seer_jax.agents import curl_sac, rainbow
 from seer_jax.envs.fake import FakeEnv
 from seer_jax.types import Transition
 
@@ -52,7 +52,7 @@ def latents(batch):
 
 
 def transition(obs):
-    return Transition(obs, arrays(BATCH, 6), arrays(BATCH), arrays(BATCH), obs)
+    return Transition(obs, arrays(BATCH, 6), arrays(BATCH), arrays(BATCH), obs, arrays(BATCH))
 
 
 KEY = jax.eval_shape(lambda: jax.random.key(0))
@@ -104,3 +104,25 @@ def test_freezing_saves_most_of_an_update():
     """The claim of the paper, here for its own sizes."""
     agent = make()
     assert agent.flops.update > 8 * agent.flops.update_frozen
+
+
+@pytest.mark.parametrize("encoder", ["der", "nature", "impala"])
+def test_rainbow(encoder):
+    """The noise on the weights, two operations a weight and update, is left out of the count."""
+    spec = FakeEnv(obs_shape=(84, 84, 1), num_actions=18).spec
+    agent = rainbow.make(rainbow.Config(encoder=encoder), spec, frame_stack=4)
+    state = jax.eval_shape(agent.init, KEY)
+    obs = arrays(BATCH, 84, 84, 4, dtype=jnp.uint8)
+    latent = jax.eval_shape(agent.encode, state.encoder, obs)
+    counted = flops.xla_count(agent.encode, state.encoder, obs) / BATCH
+    assert agent.flops.encode == pytest.approx(counted, rel=CLOSE)
+
+    def batch(obs):
+        scalar = arrays(BATCH)
+        return Transition(obs, arrays(BATCH, dtype=jnp.int32), scalar, scalar, obs, scalar)
+
+    counted = flops.xla_count(agent.update, state, batch(obs), KEY) / BATCH
+    assert agent.flops.update == pytest.approx(counted, rel=0.06)
+    frozen = jax.eval_shape(agent.freeze, state)
+    counted = flops.xla_count(agent.update, frozen, batch(latent), KEY) / BATCH
+    assert agent.flops.update_frozen == pytest.approx(counted, rel=0.1)

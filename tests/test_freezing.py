@@ -48,7 +48,7 @@ def center_view(obs, key=None):
 def toy_agent(view):
     """An agent whose latent is its view times the encoder's only parameter, 1."""
     encode = lambda encoder, view: {"crop": encoder * view.reshape(len(view), -1)}
-    return Agent(None, view, encode, act=None, update=None, freeze=None, flops=None)
+    return Agent(None, view, encode, None, None, None, None, signed_latents=False)
 
 
 def paint(rows):
@@ -69,11 +69,11 @@ def latent_row(row, dtype=np.float32):
 
 
 @functools.cache
-def compiled_encode(view, dtype="float32"):
+def compiled_encode(view):
     """`encode_rows` of the toy agent, as `to_latents` takes it."""
     read = replay_lib.stacked_frames((SIDE, SIDE, 4), STACK, "repeat")
     encode = functools.partial(freezing.encode_rows, toy_agent(view), jnp.float32(1))
-    return jax.jit(functools.partial(encode, read=read, copies=COPIES, dtype=dtype))
+    return jax.jit(functools.partial(encode, read=read, copies=COPIES))
 
 
 def freeze(rows, capacity, view=random_view, chunk=4, dtype="float32"):
@@ -82,14 +82,15 @@ def freeze(rows, capacity, view=random_view, chunk=4, dtype="float32"):
     replay = replay_lib.init(CAPACITY, shaped_like)
     for row in rows:
         replay = add(replay, row)
-    return freezing.to_latents(
+    replay, _ = freezing.to_latents(
         replay,
-        compiled_encode(view, dtype),
+        compiled_encode(view),
         jax.random.key(0),
         row=latent_row(shaped_like, dtype),
         capacity=capacity,
         chunk=chunk,
     )
+    return replay
 
 
 def held_rows(replay):
@@ -166,7 +167,8 @@ def test_frames_are_let_go():
     replay = fill(rows, CAPACITY)
     encode = compiled_encode(center_view)
     row = latent_row(rows[0])
-    latents = freezing.to_latents(replay, encode, jax.random.key(0), row=row, capacity=9, chunk=4)
+    key = jax.random.key(0)
+    latents, _ = freezing.to_latents(replay, encode, key, row=row, capacity=9, chunk=4)
     assert all(x.is_deleted() for x in jax.tree.leaves(replay.rows))
     assert not any(x.is_deleted() for x in jax.tree.leaves(latents))
 
@@ -235,11 +237,10 @@ def test_real_latents_are_those_of_random_crops():
         encoder,
         read=replay_lib.stacked_frames((18, 18, 3), STACK, "repeat"),
         copies=COPIES,
-        dtype="float32",
     )
     sides = {side: jax.ShapeDtypeStruct((2, COPIES, 5), np.float32) for side in encoder}
     sides.pop("contrast")
-    replay = freezing.to_latents(
+    replay, _ = freezing.to_latents(
         fill(rows, 6),
         jax.jit(encode),
         jax.random.key(1),
@@ -288,8 +289,9 @@ def test_the_encoder_stands_still():
     head = jax.device_get(state.params.head)
     for i in range(20):
         latents = [{"critic": normal(5), "actor": normal(5)} for _ in range(2)]
-        batch = Transition(latents[0], np.tanh(normal(2)), normal(), 0.99 * np.ones(8), latents[1])
-        state, metrics = update(state, batch, jax.random.key(i))
+        discount, weight = 0.99 * np.ones(8), np.ones(8)
+        batch = Transition(latents[0], np.tanh(normal(2)), normal(), discount, latents[1], weight)
+        state, metrics, _ = update(state, batch, jax.random.key(i))
     assert np.isfinite(metrics["loss/critic"])
     jax.tree.map(np.testing.assert_array_equal, frozen, jax.device_get(state.frozen))
     moved = jax.tree.map(lambda x, y: not np.array_equal(x, y), head, state.params.head)
@@ -345,7 +347,7 @@ def test_plan_with_half_as_wide_latents():
 
 
 def test_plan_is_linear_in_environments_and_copies():
-    sizes = plan(num_envs=3, num_copies=2, replay_capacity=1_000)
+    sizes = plan(num_envs=3, num_copies=2, replay_capacity=3_000)
     assert replay_lib.row_bytes(sizes.frame_row) == 3 * FRAME_ROW
     assert replay_lib.row_bytes(sizes.latent_row) == 3 * (LATENT_ROW - 800)
 
@@ -377,7 +379,7 @@ def test_a_run_writes_no_more_rows_than_planned(lengths):
     "kwargs",
     [
         dict(replay_capacity=EPISODE),
-        dict(replay_capacity=5, num_envs=4, episode_steps=8),
+        dict(replay_capacity=20, num_envs=4, episode_steps=8),
         dict(replay_memory="1MiB"),
         dict(replay_capacity=2, episode_steps=None),
         dict(replay_capacity=EPISODE, freeze_step="never"),

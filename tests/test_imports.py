@@ -24,21 +24,22 @@ MAY_IMPORT = {
     "agents.*": "types augment losses networks flops",
     # Replay knows no networks, and the freeze only the `Agent` it is given.
     "memory": "",
-    "replay": "types",
+    "quantise": "types",
+    "replay": "types quantise",
     "config": "types agents.*",
-    "freezing": "types memory replay config",
+    "freezing": "types memory quantise replay config",
     # Environments are told apart here and nowhere else.
     "envs.*": "types",
     # The loop and what it writes.
     "logger": "types",
     "checkpoint": "types",
     "video": "types logger",
-    "dispatch": "types replay config freezing",
-    "train": "types memory replay config freezing logger checkpoint video dispatch",
+    "dispatch": "types quantise replay config freezing",
+    "train": "types memory quantise replay config freezing logger checkpoint video dispatch",
     # What a user calls; only `build` knows which environments and agents there are.
     "build": "types agents.* config envs.*",
     "policy": "types config checkpoint dispatch build",
-    "run": "types config envs.* freezing train build",
+    "run": "types config freezing train build",
     "doctor": "types envs.*",
     "__init__": "policy",
     "agents": "",

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from seer_jax import losses, networks
-from seer_jax.agents import curl_sac
+from seer_jax.agents import curl_sac, rainbow
 from seer_jax.types import Params, Transition
 
 DATA = pathlib.Path(
@@ -106,9 +106,12 @@ def after_three_updates(recorded, dtype=np.float32):
     update = jax.jit(functools.partial(curl_sac.update_on_views, m))
     states, metrics = [], []
     for i in range(3):
-        fields = {name: recorded[f"batch{i}/{name}"] for name in Transition._fields}
+        fields = {name: recorded[f"batch{i}/{name}"] for name in Transition._fields[:-1]}
+        fields["weight"] = np.ones_like(fields["reward"])
         positive = recorded[f"batch{i}/positive"]
-        state, logs = update(state, Transition(**fields), positive, noise_of(recorded, f"batch{i}"))
+        state, logs, _ = update(
+            state, Transition(**fields), positive, noise_of(recorded, f"batch{i}")
+        )
         states.append(state)
         metrics.append(logs)
     return states, metrics
@@ -203,11 +206,96 @@ def test_freeze_and_three_updates_on_latents(recorded64):
             reward=recorded[f"{batch}/reward"],
             discount=recorded[f"{batch}/discount"],
             next_obs=pick(f"{batch}/next_index"),
+            weight=np.ones_like(recorded[f"{batch}/reward"]),
         )
-        state, logs = update(state, transition, None, noise_of(recorded, batch))
+        state, logs, _ = update(state, transition, None, noise_of(recorded, batch))
         metrics.append(logs)
     assert_losses(metrics, recorded, "latent_log", [1])
     expected = recorded_params(recorded, "after_latent")
     assert_trees_close(state.params, Params(None, expected.head))
     assert_trees_close(state.target.head["q"], twin_q(recorded, "after_latent/target"))
     jax.tree.map(np.testing.assert_array_equal, encoder_before, jax.device_get(state.frozen))
+
+
+# Rainbow
+
+
+@pytest.fixture(scope="module", params=["der", "nature"])
+def rainbow_recorded(request):
+    with np.load(DATA / f"rainbow_{request.param}_0.npz") as data:
+        return request.param, dict(data)
+
+
+def rainbow_model(encoder):
+    config = rainbow.Config(encoder=encoder, hidden_size=16)
+    return rainbow.make_model(config, (84, 84, 4), num_actions=5)
+
+
+def rainbow_params(recorded, prefix):
+    """The recording's parameters in our layout; without an encoder where it holds none."""
+    layers = {}
+    for name, value in recorded.items():
+        if name.startswith(prefix + "/"):
+            layer, weight = name.removeprefix(prefix + "/").split("/")
+            layers.setdefault(layer, {})[weight] = value
+    convs = {name: layers.pop(name) for name in list(layers) if name.startswith("conv")}
+    return Params({"params": convs} if convs else None, {"params": layers})
+
+
+def rainbow_noise(recorded, prefix):
+    layers = ("fc_h_v", "fc_h_a", "fc_z_v", "fc_z_a")
+    return {
+        name: (recorded[f"{prefix}/{name}/in"], recorded[f"{prefix}/{name}/out"]) for name in layers
+    }
+
+
+def rainbow_updates(model, state, recorded, prefix, read):
+    update = jax.jit(functools.partial(rainbow.update_with_noise, model))
+    for i in range(3):
+        batch = f"{prefix}{i}"
+        pick = lambda name, batch=batch: recorded[f"{batch}/{name}"]
+        reward = pick("reward")
+        transition = Transition(
+            read(batch, "obs"),
+            pick("action"),
+            reward,
+            pick("discount"),
+            read(batch, "next_obs"),
+            np.ones_like(reward),
+        )
+        noises = (rainbow_noise(recorded, f"{batch}/{net}_noise") for net in ("online", "target"))
+        state, metrics, errors = update(state, transition, rainbow.Noise(*noises))
+        outputs_close(errors, pick("loss"))
+        outputs_close(metrics["loss/critic"], np.mean(pick("loss")))
+    return state
+
+
+def test_rainbow(rainbow_recorded):
+    """Outputs, three updates, the freeze, its latents, three updates on latents."""
+    encoder, recorded = rainbow_recorded
+    model = rainbow_model(encoder)
+    params = jax.device_put(rainbow_params(recorded, "init/online"))
+    latent = model.convs.apply(params.encoder, recorded["forward/obs"])
+    outputs_close(latent, recorded["forward/latent"])
+    logits = model.head.apply(params.head, latent, rainbow_noise(recorded, "forward/noise"))
+    outputs_close(jax.nn.softmax(logits), recorded["forward/probs"])
+    q = rainbow._q_values(model, model.head.apply(params.head, latent, None))
+    outputs_close(q, recorded["forward/q_mean_weights"])
+
+    state = rainbow.init_from(model, params)
+    # The recording starts with a target that differs from the online network.
+    state = state.replace(target=jax.device_put(rainbow_params(recorded, "init/target")))
+    frames = lambda batch, name: recorded[f"{batch}/{name}"]
+    state = rainbow_updates(model, state, recorded, "batch", frames)
+    assert_trees_close(state.params, rainbow_params(recorded, "after"))
+
+    state = rainbow._freeze(state)
+    assert_trees_close(state.target.head, rainbow_params(recorded, "init/target").head)
+    latents = model.convs.apply(state.frozen, recorded["frozen/obs"])
+    outputs_close(latents, recorded["frozen/latent"])
+    names = {"obs": "index", "next_obs": "next_index"}
+    stored = lambda batch, name: latents[recorded[f"{batch}/{names[name]}"]]
+    frozen = jax.device_get(state.frozen)
+    state = rainbow_updates(model, state, recorded, "latent_batch", stored)
+    assert_trees_close(state.params, rainbow_params(recorded, "after_latent"))
+    jax.tree.map(np.testing.assert_array_equal, frozen, jax.device_get(state.frozen))

@@ -94,7 +94,7 @@ def fill(rows, capacity):
 
 
 def draw(replay, n_step, key, read=read_frame):
-    return sample(jax.random.key(key), replay, 2048, n_step=n_step, gamma=GAMMA, read=read)
+    return sample(jax.random.key(key), replay, 2048, n_step=n_step, gamma=GAMMA, read=read)[0]
 
 
 def sampled_transitions(replay, n_step, key=0, read=read_frame):
@@ -162,9 +162,10 @@ def test_four_rows_lie_in_their_slots(four_rows):
 )
 def test_four_rows_have_two_transitions(four_rows, n_step, expected):
     read = replay_lib.stacked_frames((1, 1, 1), 1, "repeat")
-    batch = sample(jax.random.key(0), four_rows, 64, n_step=n_step, gamma=GAMMA, read=read)
+    batch, _ = sample(jax.random.key(0), four_rows, 64, n_step=n_step, gamma=GAMMA, read=read)
     found = {}
-    for obs, action, *answer, next_obs in zip(*(np.ravel(x).tolist() for x in batch), strict=True):
+    columns = (np.ravel(x).tolist() for x in batch)
+    for obs, action, *answer, next_obs, _ in zip(*columns, strict=True):
         assert action == pytest.approx(obs / 100)
         found[obs] = (*answer, next_obs)
     assert found == expected
@@ -367,7 +368,8 @@ def test_latents_come_from_one_copy_for_all_leaves():
         return Row(obs, scalar[:, None], scalar, np.ones(2, np.float32), step_type)
 
     replay = fill([with_latents(t) for t in range(7)], 5)
-    batch = sample(jax.random.key(0), replay, 512, n_step=1, gamma=GAMMA, read=replay_lib.latents)
+    read = replay_lib.latents
+    batch, _ = sample(jax.random.key(0), replay, 512, n_step=1, gamma=GAMMA, read=read)
     chosen = []
     for obs, t in ((batch.obs, batch.reward - 1), (batch.next_obs, batch.reward)):
         assert obs["actor"].dtype == obs["critic"].dtype == jnp.float32
@@ -378,3 +380,95 @@ def test_latents_come_from_one_copy_for_all_leaves():
     pairs, counts = np.unique(np.column_stack(chosen), axis=0, return_counts=True)
     assert pairs.tolist() == [[i, j] for i in range(copies) for j in range(copies)]
     assert counts.min() > 25
+
+
+# Prioritised.
+
+
+def a_million_rows(values):
+    """One endless episode of rows that carry their own number, with these priorities."""
+    count = len(values)
+    number = np.arange(count, dtype=np.float32)[:, None]
+    zeros = np.zeros((count, 1), np.float32)
+    rows = Row(
+        obs={"z": jnp.asarray(number[:, :, None, None])},
+        action=jnp.asarray(zeros),
+        reward=jnp.asarray(number),
+        discount=jnp.asarray(zeros + 1),
+        step_type=jnp.full((count, 1), MID),
+    )
+    priorities = replay_lib.Priorities(jnp.float32(values)[:, None], jnp.float32(values.max()))
+    return replay_lib.Replay(rows, jnp.int32(0), jnp.int32(count), priorities)
+
+
+def test_a_million_priorities_in_float32():
+    """Shares of the draws are those of the priorities, also among a million rows and their last."""
+    count, draws = 1_000_000, 2_000_000
+    random = np.random.default_rng(0)
+    values = random.gamma(0.5, size=count).astype(np.float32)
+    values[::100] = 0
+    draw = jax.jit(lambda key: replay_lib._draw_by_priority(jnp.asarray(values), draws // 20)(key))
+    found = np.concatenate([np.asarray(draw(jax.random.key(i))) for i in range(20)])
+    counts = np.bincount(found, minlength=count)
+    assert len(counts) == count and not counts[values == 0].any()
+    expected = draws * values.astype(np.float64) / values.sum(dtype=np.float64)
+    # Pearson's statistic has mean and half its variance `cells` where the shares are right.
+    for order in (np.arange(count), np.argsort(values)):  # stretches of the ring; equal priorities
+        seen, due = (x[order].reshape(1000, -1).sum(1) for x in (counts, expected))
+        seen, due = seen[due > 20], due[due > 20]
+        chi2 = np.sum((seen - due) ** 2 / due)
+        assert abs(chi2 - len(due)) < 6 * np.sqrt(2 * len(due)), chi2
+    # Neighbours at the far end, where a running float32 sum would no longer tell them apart.
+    tail = slice(count - 2000, count)
+    chi2 = np.sum((counts[tail] - expected[tail]) ** 2 / np.maximum(expected[tail], 1e-3))
+    cells = np.count_nonzero(values[tail])
+    assert abs(chi2 - cells) < 10 * np.sqrt(2 * cells), chi2
+
+
+def test_importance_weights_at_a_million_rows():
+    values = np.random.default_rng(1).gamma(0.5, size=1_000_000).astype(np.float32) + 0.01
+    replay = a_million_rows(values)
+    batch, start = sample(
+        jax.random.key(0), replay, 256, n_step=1, gamma=1.0, read=replay_lib.latents, beta=0.4
+    )
+    drawn = values[np.asarray(start.slot)]
+    np.testing.assert_array_equal(batch.obs["z"][:, 0], np.asarray(start.slot))
+    expected = (1 / (len(values) * drawn.astype(np.float64) / values.sum())) ** 0.4
+    np.testing.assert_allclose(batch.weight, expected / expected.max(), rtol=1e-5)
+
+
+def test_weights_make_up_for_priorities():
+    """With beta = 1 the weighted mean over draws is the plain mean over rows."""
+    values = np.float32([1, 2, 4, 8, 1, 2, 4, 8])
+    replay = a_million_rows(values)
+    batch, _ = sample(
+        jax.random.key(0), replay, 50_000, n_step=1, gamma=1.0, read=replay_lib.latents, beta=1.0
+    )
+    weighted = np.sum(batch.weight * batch.obs["z"][:, 0]) / np.sum(batch.weight)
+    assert weighted == pytest.approx(np.mean(np.arange(7)), abs=0.05)  # the last has no next row
+
+
+def test_priorities_follow_rows_and_errors():
+    rows = play(fake_env(lengths=(2,)), 5)  # FIRST MID LAST FIRST MID
+    replay = replay_lib.init(4, rows[0], prioritised=True)
+    for row in rows[:2]:
+        replay = add(replay, row)
+    start = replay_lib.Start(jnp.array([0]), jnp.array([0]))
+    priorities = replay_lib.update_priorities(replay.priorities, start, jnp.array([-9.0]), 0.5)
+    np.testing.assert_allclose(priorities.values[:, 0], [3, 1, 0, 0], rtol=1e-5)
+    replay = replay.replace(priorities=priorities)
+    for row in rows[2:]:
+        replay = add(replay, row)
+    # LAST gets none, new rows the highest so far; the fifth row has overwritten the first.
+    np.testing.assert_allclose(replay.priorities.values[:, 0], [3, 1, 0, 3], rtol=1e-5)
+
+
+def test_prioritised_draws_are_whole_transitions():
+    """The same transitions as uniform sampling finds, and no other."""
+    rows = play(fake_env(num_envs=2, lengths=(1, 3, 2, 7)), 37)
+    plain = fill(rows, CAPACITY)
+    prioritised = replay_lib.init(CAPACITY, rows[0], prioritised=True)
+    for row in rows:
+        prioritised = add(prioritised, row)
+    for n_step in (1, 3):
+        assert sampled_transitions(prioritised, n_step) == sampled_transitions(plain, n_step)

@@ -133,9 +133,9 @@ def test_rows_are_steps_and_resets_and_only_steps_count(standard):
     assert progress["iteration"] == 24 + 5
     assert progress["updates"] == 24 - 4  # none on the pass of a reset
     # At the freeze 14 rows were written and 12 held; the other 15 came as latents.
-    assert items["loop"]["['size']"] == 12 + 15
+    assert items["replay"][".size"] == 12 + 15
     # What step 24 brought was seen, but not acted on.
-    step_type = items["rows"][".step_type"][:, 0]
+    step_type = items["replay"][".rows.step_type"][:, 0]
     assert step_type.tolist()[-10:] == [LAST, FIRST, 1, 1, 1, 1, LAST, FIRST, 1, 1]
 
 
@@ -244,7 +244,7 @@ def test_runs_pass_the_freeze(tmp_path, freeze_step, frozen_rows):
     assert progress["step"] == 24 and progress["updates"] == int(state.step) == 20
     # Until the freeze 12 rows at most are held. After it none of 29 is too much.
     held = {0: 29, 2: 29, 24: 12, 25: 12, "never": 12}[freeze_step]
-    assert items["loop"]["['size']"] == held == len(items["rows"][".reward"])
+    assert items["replay"][".size"] == held == len(items["replay"][".rows.reward"])
     phases = [row["phase"] for row in read_evals(tmp_path)]
     latent_from = {0: 0, 2: 1, 24: 2}.get(freeze_step, 3)
     assert phases == ["pixels"] * latent_from + ["latents"] * (3 - latent_from)

@@ -46,6 +46,9 @@ class Config:
 
     crop_size: int = 84
     """Side of the crop of the rendered image that the encoder sees, pixels."""
+    pixel_offset: float = 0.0
+    """Subtracted from pixels in [0, 1]: near their mean, the encoder learns faster. The official
+    code subtracts nothing."""
     num_filters: int = 32
     """Filters of each 3x3 convolution."""
     strides: tuple[int, ...] = (2, 1, 1, 1)
@@ -128,6 +131,7 @@ def make(config: Config, spec: EnvSpec, frame_stack: int) -> Agent:
         update=functools.partial(_update, model),
         freeze=_freeze,
         flops=_flops(config, channels, spec.action_shape[0]),
+        signed_latents=True,
     )
 
 
@@ -135,7 +139,7 @@ def make_model(config: Config, action_dim: int) -> Model:
     """Networks and optimisers of the agent."""
     return Model(
         config,
-        networks.PixelConvs(config.num_filters, config.strides),
+        networks.PixelConvs(config.num_filters, config.strides, pixel_offset=config.pixel_offset),
         networks.Projection(config.latent_size),
         networks.TwinQ(config.hidden_size),
         networks.GaussianPolicy(config.hidden_size, action_dim),
@@ -242,7 +246,7 @@ def _act(model: Model, state: AgentState, latent: PyTree, key: Key, greedy: bool
 
 def _update(
     model: Model, state: AgentState, batch: Transition, key: Key
-) -> tuple[AgentState, dict[str, Array]]:
+) -> tuple[AgentState, dict[str, Array], Array]:
     crop_key, critic_key, actor_key = jax.random.split(key, 3)
     shape = batch.action.shape
     noise = Noise(jax.random.normal(critic_key, shape), jax.random.normal(actor_key, shape))
@@ -257,7 +261,7 @@ def _update(
 
 def update_on_views(
     model: Model, state: AgentState, batch: Transition, positive: Array | None, noise: Noise
-) -> tuple[AgentState, dict[str, Array]]:
+) -> tuple[AgentState, dict[str, Array], Array]:
     """One update with its random choices given; `Agent.update` draws them.
 
     Args:
@@ -269,13 +273,14 @@ def update_on_views(
         noise: of the next action and of the actor's action.
 
     Returns:
-        The new state and f32[] metrics; those of the actor are nan when it was not its turn.
+        The new state; f32[] metrics, of which those of the actor are nan when it was not its turn;
+        the Bellman error f32[B] of each transition, mean over the two Q functions.
     """
-    chex.assert_rank([batch.action, batch.reward, batch.discount], [2, 1, 1])
-    state, metrics = _step_critic(model, state, batch, noise.critic)
+    chex.assert_rank([batch.action, batch.reward, batch.discount, batch.weight], [2, 1, 1, 1])
+    state, metrics, errors = _step_critic(model, state, batch, noise.critic)
     if state.frozen is not None:
         state, more = _step_actor_in_turn(model, state, lambda: batch.obs, noise.actor)
-        return state.replace(step=state.step + 1), metrics | more
+        return state.replace(step=state.step + 1), metrics | more, errors
 
     def encode(convs: PyTree) -> Array:
         return model.convs.apply(convs, batch.obs)
@@ -283,19 +288,19 @@ def update_on_views(
     convs = state.params.encoder["critic"]["convs"]
     if not model.config.contrastive:
         state, more = _step_actor_in_turn(model, state, lambda: encode(convs), noise.actor)
-        return state.replace(step=state.step + 1), metrics | more
+        return state.replace(step=state.step + 1), metrics | more, errors
     # The actor's step leaves the convolutions alone, so one forward pass serves it and the
     # contrastive loss that follows it.
     assert positive is not None
     features, features_vjp = jax.vjp(encode, convs)
     state, more = _step_actor_in_turn(model, state, lambda: features, noise.actor)
     state, contrast = _step_contrast(model, state, features, features_vjp, positive)
-    return state.replace(step=state.step + 1), metrics | more | contrast
+    return state.replace(step=state.step + 1), metrics | more | contrast, errors
 
 
 def _step_critic(
     model: Model, state: AgentState, batch: Transition, noise: Array
-) -> tuple[AgentState, dict[str, Array]]:
+) -> tuple[AgentState, dict[str, Array], Array]:
     """Bellman step of the twin Q functions and, before the freeze, of the critic's encoder."""
     head = state.params.head
     encoder = None if state.frozen is not None else state.params.encoder["critic"]
@@ -313,21 +318,22 @@ def _step_critic(
     value = jnp.min(next_q, axis=0) - jnp.exp(head["log_alpha"]) * log_prob
     target = batch.reward + batch.discount * value
 
-    def loss_fn(encoder: PyTree, q_params: PyTree) -> tuple[Array, Array]:
+    def loss_fn(encoder: PyTree, q_params: PyTree) -> tuple[Array, tuple[Array, Array]]:
         if encoder is None:
             latent = batch.obs["critic"]
         else:
             latent = _critic_latent(model, encoder, batch.obs)
         q = model.q.apply(q_params, latent, batch.action)
-        return jnp.sum(jnp.mean((q - target) ** 2, axis=1)), jnp.mean(q)
+        loss = jnp.sum(jnp.mean(batch.weight * (q - target) ** 2, axis=1))
+        return loss, (jnp.mean(q), jnp.mean(jnp.abs(q - target), axis=0))
 
-    (loss, q), (encoder_grad, q_grad) = jax.value_and_grad(loss_fn, (0, 1), has_aux=True)(
+    (loss, (q, errors)), (encoder_grad, q_grad) = jax.value_and_grad(loss_fn, (0, 1), has_aux=True)(
         encoder, head["q"]
     )
     state = _step(model, state, "head", "q", q_grad)
     if encoder is not None:
         state = _step(model, state, "encoder", "critic", encoder_grad)
-    return state, {"loss/critic": loss, "critic/q": q}
+    return state, {"loss/critic": loss, "critic/q": q}, errors
 
 
 def _step_actor_in_turn(

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from seer_jax.types import FIRST, EnvSpec, TimeStep, UserError
+from seer_jax.types import FIRST, EnvSpec, TimeStep, UnknownTask, UserError
 
 RenderQuality = Literal["full", "fast"]
 
@@ -86,7 +86,7 @@ def parse_task(task: str) -> tuple[str, str]:
     Upper and lower case are alike and a leading 'dmc:' is allowed.
 
     Raises:
-        UserError: no such task; the message names the nearest ones.
+        UnknownTask: there is none; the message names the nearest ones.
     """
     name = task.strip().lower().replace("-", "_").removeprefix("dmc:")
     name = _ALIASES.get(name, name)
@@ -95,7 +95,7 @@ def parse_task(task: str) -> tuple[str, str]:
         return known[name]
     nearest = ["_".join(known[n]) for n in difflib.get_close_matches(name, known, n=3, cutoff=0.5)]
     hint = f"Did you mean {' or '.join(nearest)}? " if nearest else ""
-    raise UserError(
+    raise UnknownTask(
         f"Unknown dm_control task {task!r}. {hint}All {len(known)} tasks: "
         "python -c \"from seer_jax.envs import dmc; print(*dmc.task_names(), sep='\\n')\""
     )
@@ -326,7 +326,7 @@ class DmcEnv:
             "actions": np.stack([placeholder, *self._actions]),
         }
 
-    def set_state(self, state: dict[str, np.ndarray]) -> None:
+    def set_state(self, state: dict[str, np.ndarray]) -> bool:
         """Replays the episode of `get_state` without rendering: what follows is bit-identical.
 
         The state must come from the same task, action repeat and MuJoCo version. Costs at most the
@@ -349,6 +349,7 @@ class DmcEnv:
             self._begin_episode()
             for action in np.asarray(state["actions"])[1:]:
                 self._advance(action)
+        return True
 
     def close(self) -> None:
         """Releases the simulator and its OpenGL context. Nothing may be called afterwards."""

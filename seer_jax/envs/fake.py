@@ -107,8 +107,9 @@ class FakeEnv:
     def get_state(self) -> dict[str, np.ndarray]:
         return {"episode": self._episode.copy(), "t": self._t.copy()}
 
-    def set_state(self, state: dict[str, np.ndarray]) -> None:
+    def set_state(self, state: dict[str, np.ndarray]) -> bool:
         self._episode, self._t = np.array(state["episode"]), np.array(state["t"])
+        return True
 
     def close(self) -> None:
         pass

@@ -1,0 +1,129 @@
+"""Atari games from EnvPool: the semantics that the agent relies on. Skipped where it is missing."""
+
+import numpy as np
+import pytest
+
+from seer_jax import build
+from seer_jax import config as config_lib
+from seer_jax.types import FIRST, LAST, MID, UnknownTask, UserError
+
+pytest.importorskip("envpool")
+
+from seer_jax.envs import atari
+
+
+def play(env, count, seed=0):
+    """Random play: the time steps, the first of a reset."""
+    random = np.random.default_rng(seed)
+    actions = random.integers(0, env.spec.num_actions, (count, env.spec.num_envs))
+    return [env.reset(), *(env.step(a.astype(np.int32)) for a in actions)]
+
+
+@pytest.fixture(scope="module")
+def trained():
+    env = atari.make("Breakout", seed=3, num_envs=2)
+    steps = play(env, 400)
+    yield env, steps
+    env.close()
+
+
+def test_what_a_step_holds(trained):
+    env, steps = trained
+    assert env.spec.obs_shape == (84, 84, 1) and env.spec.num_actions == 4
+    assert env.spec.stack_pad == "zeros" and env.spec.reference_scores == (1.7, 30.5)
+    for step in steps:
+        assert step.obs.shape == (2, 84, 84, 1) and step.obs.dtype == np.uint8
+        for name, dtype in (("step_type", "i4"), ("reward", "f4"), ("discount", "f4")):
+            assert getattr(step, name).shape == (2,) and getattr(step, name).dtype == dtype
+    assert env.render(30, 40).shape == (30, 40, 3)
+
+
+def test_a_lost_life_ends_a_training_episode(trained):
+    """Breakout has five lives: far more episodes than games, each terminal."""
+    _, steps = trained
+    step_type = np.array([step.step_type for step in steps])
+    discount = np.array([step.discount for step in steps])
+    assert np.all(discount[step_type == LAST] == 0) and np.all(discount[step_type != LAST] == 1)
+    for env in range(2):
+        lasts = np.flatnonzero(step_type[:-1, env] == LAST)
+        assert len(lasts) >= 5
+        assert np.all(step_type[lasts + 1, env] == FIRST)
+
+
+def test_training_rewards_are_clipped_and_scores_are_not():
+    """An opponent in KungFuMaster is worth 100 points or more."""
+    for training in (True, False):
+        env = atari.make("KungFuMaster", seed=1, num_envs=4, training=training)
+        rewards = np.array([step.reward for step in play(env, 300)])
+        env.close()
+        assert rewards.max() == 1 if training else rewards.max() >= 100
+
+
+def test_an_evaluation_episode_is_a_whole_game():
+    """The same play: the game of the one is the episodes of the other, a life each."""
+    episodes = {}
+    for training in (True, False):
+        env = atari.make("Breakout", seed=3, num_envs=4, training=training)
+        steps = play(env, 800)
+        env.close()
+        episodes[training] = np.count_nonzero([step.step_type == LAST for step in steps])
+    assert episodes[True] > 3 * episodes[False] > 0
+
+
+def test_the_seed_decides():
+    def frames(seed):
+        env = atari.make("Alien", seed=seed)
+        steps = play(env, 60)
+        env.close()
+        return np.stack([step.obs for step in steps])
+
+    np.testing.assert_array_equal(frames(5), frames(5))
+    assert not np.array_equal(frames(5), frames(6))
+
+
+def test_a_restored_environment_begins_new_games():
+    env = atari.make("Alien", seed=0, num_envs=2)
+    play(env, 10)
+    assert env.set_state(env.get_state()) is False
+    step = env.step(np.zeros(2, np.int32))
+    assert step.step_type.tolist() == [FIRST, FIRST]
+    assert env.step(np.zeros(2, np.int32)).step_type.tolist() == [MID, MID]
+    env.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "task"),
+    [
+        ("Alien", "Alien"),
+        ("alien", "Alien"),
+        ("atari:road-runner", "RoadRunner"),
+        ("crazy_climber", "CrazyClimber"),
+        ("walker-walk", "walker_walk"),
+        ("dmc:cup_catch", "ball_in_cup_catch"),
+    ],
+)
+def test_names(text, task):
+    assert build.parse_task(text) == task
+    assert config_lib.is_atari(task) == (task in atari.game_names())
+
+
+def test_bad_names_get_the_nearest_ones():
+    with pytest.raises(UnknownTask, match=r"Did you mean Alien\b"):
+        build.parse_task("atari:Allien")
+    with pytest.raises(UnknownTask, match=r"(?s)Did you mean walker_walk.*Unknown Atari game"):
+        build.parse_task("walker_wolk")
+    with pytest.raises(UnknownTask, match="Did you mean RoadRunner"):
+        build.parse_task("RoadRuner")
+
+
+def test_the_26_games_of_atari_100k_exist():
+    assert len(atari.REFERENCE_SCORES) == 26
+    assert set(atari.REFERENCE_SCORES) <= set(atari.game_names())
+    assert all(random < human for random, human in atari.REFERENCE_SCORES.values())
+
+
+def test_bad_values():
+    with pytest.raises(UserError, match="EnvPool takes 0 to"):
+        atari.make("Alien", seed=2**31)
+    with pytest.raises(UserError, match="preset=atari100k is not for walker_walk"):
+        config_lib.preset_config("walker_walk", "atari100k")

@@ -1,0 +1,144 @@
+"""The loop as Atari needs it: discrete actions, several environments, none that can be restored.
+
+Two environments' episodes last 5, 3, 5, ... and 3, 5, 3, ... steps, which is small enough to count
+along by hand; the agent is Rainbow.
+"""
+
+import contextlib
+import dataclasses
+
+import numpy as np
+import pytest
+from runs import assert_same_run, of, read_checkpoint, read_metrics
+
+from seer_jax import train
+from seer_jax.agents import rainbow
+from seer_jax.config import Config
+from seer_jax.envs.fake import FakeEnv
+from seer_jax.types import FIRST, LAST
+
+CONFIG = Config(
+    task="Fake",
+    algorithm="rainbow",
+    num_steps=60,
+    freeze_step=32,
+    num_copies=1,
+    num_envs=2,
+    replay_capacity=40,
+    learning_starts=10,
+    batch_size=8,
+    frame_stack=2,
+    image_size=25,
+    action_repeat=4,
+    eval_every=30,
+    eval_episodes=4,
+    checkpoint_every=20,
+    log_every=5,
+    video=False,
+    agent=rainbow.Config(hidden_size=8, n_step=3, target_every=5),
+)
+SPEC = dict(
+    lengths=(5, 3),
+    terminals=(False, True),
+    num_actions=3,
+    obs_shape=(25, 25, 1),
+    action_repeat=4,
+    stack_pad="zeros",
+)
+
+
+def make_env(num_envs=CONFIG.num_envs):
+    env = FakeEnv(num_envs, **SPEC)
+    env.spec = env.spec._replace(reference_scores=(0.0, 10.0))
+    return env
+
+
+class Unrestorable(FakeEnv):
+    """Begins a new episode when it is restored, as EnvPool's games do."""
+
+    def __init__(self):
+        super().__init__(CONFIG.num_envs, **SPEC)
+
+    def set_state(self, state):
+        self._episode = np.array(state["episode"])
+        self._t = self._length()
+        return False
+
+
+pytestmark = pytest.mark.usefixtures("compile_once")
+
+AGENT = rainbow.make(CONFIG.agent, make_env().spec, CONFIG.frame_stack)
+
+
+def run(logdir, env=None, **changes):
+    logdir.mkdir(exist_ok=True)
+    config = dataclasses.replace(CONFIG, **changes)
+    env = env or make_env(config.num_envs)
+    return train.train(config, logdir, env, make_env, AGENT, show_progress=False)
+
+
+@pytest.mark.parametrize("num_envs", [1, 2, 3])
+def test_every_step_of_every_environment_counts(tmp_path, num_envs):
+    run(tmp_path, num_envs=num_envs)
+    items, progress = read_checkpoint(tmp_path)
+    assert 60 <= progress["step"] < 60 + num_envs
+    # An update for each step, but for those of the passes that began with random actions.
+    assert 60 - 10 - num_envs < progress["updates"] <= progress["step"] - 10
+    rows = items["replay"][".rows.step_type"]
+    assert rows.shape[1] == num_envs and len(rows) == items["replay"][".size"]
+    lines = read_metrics(tmp_path)
+    ended = of(lines, "train/length")
+    assert {length for _, length in ended} == {3, 5}
+    assert [step // 30 for step, _ in of(lines, "eval/return")] == [0, 1, 2]
+    normalised = of(lines, "eval/human_normalised")
+    assert [value * 10 for _, value in normalised] == pytest.approx(
+        [value for _, value in of(lines, "eval/return")]
+    )
+
+
+def test_evaluation_counts_the_same_number_of_episodes_of_each_environment(tmp_path):
+    run(tmp_path, num_steps=1, eval_episodes=4)
+    (_, mean), *_ = of(read_metrics(tmp_path), "eval/return")
+    # Environment 0 plays 5 and then 3 steps, environment 1 plays 3 and then 5.
+    total = lambda episode, steps: sum(FakeEnv.reward(episode, t) for t in range(1, steps + 1))
+    assert mean == np.mean([total(0, 5), total(1, 3), total(0, 3), total(1, 5)])
+
+
+@pytest.mark.parametrize("latent_dtype", ["float32", "bfloat16", "uint8"])
+@pytest.mark.parametrize("replay", ["uniform", "prioritised"])
+def test_a_stopped_run_ends_like_an_uninterrupted_one(tmp_path, replay, latent_dtype):
+    changes = dict(replay=replay, latent_dtype=latent_dtype)
+    run(tmp_path / "whole", **changes)
+
+    def crash():
+        raise RuntimeError("as if the machine had failed")
+
+    for passes in (13, 8, 9):  # before the freeze, at it, after it
+        env = make_env()
+        step, count = env.step, iter(range(passes))
+        env.step = lambda action, step=step, count=count: (
+            step(action) if next(count, None) is not None else crash()
+        )
+        with contextlib.suppress(RuntimeError):
+            run(tmp_path / "crashed", env, **changes)
+    run(tmp_path / "crashed", **changes)
+    assert_same_run(tmp_path / "crashed", tmp_path / "whole")
+    items, _ = read_checkpoint(tmp_path / "whole")
+    stored = items["replay"][".rows.obs"]
+    assert stored.dtype.name == latent_dtype
+    assert (".scale" in items["replay"]) == (latent_dtype == "uint8")
+    assert any(".priorities" in name for name in items["replay"]) == (replay == "prioritised")
+    clipped = of(read_metrics(tmp_path / "whole"), "latent/clipped")
+    assert bool(clipped) == (latent_dtype == "uint8")  # at the freeze, and watched after it
+
+
+def test_an_episode_that_cannot_go_on_ends_as_by_a_time_limit(tmp_path):
+    run(tmp_path, Unrestorable(), num_steps=20, checkpoint_every=7)
+    run(tmp_path, Unrestorable(), num_steps=40)
+    items, progress = read_checkpoint(tmp_path)
+    rows = {name: items["replay"][f".rows.{name}"] for name in ("step_type", "discount")}
+    for env in range(2):
+        step_type = rows["step_type"][:, env]
+        for before, after in zip(step_type[:-1], step_type[1:], strict=True):
+            assert (before == LAST) == (after == FIRST)
+    assert progress["step"] >= 40
