@@ -144,7 +144,7 @@ def _quick(task: str) -> Config:
         _paper(task),
         preset="quick",
         num_steps=25_000,
-        freeze_step=10_000,
+        freeze_step=8_000,
         replay_capacity=25_000,
         learning_starts=500,
         batch_size=64,
@@ -152,7 +152,7 @@ def _quick(task: str) -> Config:
         render_quality="fast",
         eval_episodes=5,
         agent=curl_sac.Config(
-            crop_size=48, num_filters=16, strides=(2, 2, 1, 1), hidden_size=512, contrastive=False
+            crop_size=48, pixel_offset=0.35, num_filters=16, strides=(2, 2, 1, 1), hidden_size=512
         ),
     )
 
