@@ -143,9 +143,9 @@ def _quick(task: str) -> Config:
     return dataclasses.replace(
         _paper(task),
         preset="quick",
-        num_steps=25_000,
+        num_steps=20_000,
         freeze_step=8_000,
-        replay_capacity=25_000,
+        replay_capacity=20_000,
         learning_starts=500,
         batch_size=64,
         image_size=52,
