@@ -18,7 +18,7 @@ def parse_task(text: str) -> str:
 
     Raises:
         UnknownTask: if it is neither; the message names the nearest ones.
-        UserError: if what it needs is not installed.
+        UserError: if it says `atari:` and EnvPool is missing, or if nothing here renders.
     """
     suite, colon, _ = text.strip().lower().partition(":")
     if colon and suite == "atari":
@@ -30,7 +30,7 @@ def parse_task(text: str) -> str:
             raise
         try:
             return atari.parse_task(text)
-        except UnknownTask as not_atari:
+        except UserError as not_atari:  # also that EnvPool is missing, which may not be the point
             raise UnknownTask(f"{not_dmc}\n{not_atari}") from None
 
 

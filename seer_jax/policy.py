@@ -45,7 +45,7 @@ class Policy:
             state = jax.eval_shape(agent.freeze, state)
         self._state = jax.device_put(checkpoint.rebuild(state, items["state"]))
         self._stack = self._functions.empty_stack(env.spec.num_envs)
-        self._calls = 0
+        self._key, self._calls = jax.random.key(self.config.seed), 0
 
     def __call__(self, timestep: TimeStep) -> np.ndarray:
         """The action f32[N, A] or i32[N] for the newest frames.
@@ -54,7 +54,7 @@ class Policy:
         """
         timestep, calls = jax.device_put((timestep, np.int32(self._calls)))
         action, self._stack = self._functions.act(
-            self._state, self._stack, timestep, jax.random.key(self.config.seed), calls
+            self._state, self._stack, timestep, self._key, calls
         )
         self._calls += 1
         return jax.device_get(action)

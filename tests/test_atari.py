@@ -116,6 +116,19 @@ def test_bad_names_get_the_nearest_ones():
         build.parse_task("RoadRuner")
 
 
+def test_without_envpool_a_misspelt_suite_task_still_gets_its_nearest_ones(monkeypatch):
+    monkeypatch.setattr(atari.importlib.util, "find_spec", find_all_but("envpool"))
+    with pytest.raises(UnknownTask, match=r"(?s)Did you mean walker_walk.*Atari needs EnvPool"):
+        build.parse_task("walker_wolk")
+    with pytest.raises(UserError, match="Atari needs EnvPool"):
+        build.parse_task("atari:Alien")
+
+
+def find_all_but(missing):
+    find_spec = atari.importlib.util.find_spec
+    return lambda name: None if name == missing else find_spec(name)
+
+
 def test_the_26_games_of_atari_100k_exist():
     assert len(atari.REFERENCE_SCORES) == 26
     assert set(atari.REFERENCE_SCORES) <= set(atari.game_names())

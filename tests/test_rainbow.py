@@ -107,13 +107,12 @@ def test_acting(agent, state):
     usual = np.median(greedy, axis=0)
     share = np.mean([actions != usual for actions in greedy])
     assert 0 <= share < 4 * CONFIG.eval_epsilon  # mean weights, and few random actions
-    spread = jax.tree.map(lambda x: x, state)
-    head = spread.params.head["params"]
+    head = state.params.head["params"]
     noisy = {
         name: layer | {k: 30 * v for k, v in layer.items() if k.endswith("sigma")}
         for name, layer in head.items()
     }
-    spread = spread.replace(params=spread.params._replace(head={"params": noisy}))
+    spread = state.replace(params=state.params._replace(head={"params": noisy}))
     tries = {tuple(np.asarray(agent.act(spread, latent, jax.random.key(s), False))) for s in (0, 1)}
     assert len(tries) == 2  # the noise on the weights explores
 
