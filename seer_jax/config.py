@@ -144,7 +144,7 @@ def _quick(task: str) -> Config:
         _paper(task),
         preset="quick",
         num_steps=20_000,
-        freeze_step=8_000,
+        freeze_step=10_000,
         replay_capacity=20_000,
         learning_starts=500,
         batch_size=64,

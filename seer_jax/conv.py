@@ -4,10 +4,10 @@ Where the stride is the kernel's size, no two windows overlap, and the convoluti
 product of the image cut into tiles, on any device and in both directions.
 
 XLA runs the forward pass and the input gradient of a small convolution near a CPU's matmul rate,
-but its weight gradient at a fraction of it: the contraction runs over the whole batch and misses
-every cache. Here, on CPU only, that gradient is a scan over single images, each unfolded into
-patches that stay in cache and multiplied at once. The numbers are the same up to summation order;
-docs/performance.md has the measurements.
+but the weight gradient of a large batch at a fraction of it: the contraction runs over all images
+and misses every cache. Here, on CPU only, that gradient is a scan over a few images at a time,
+unfolded into patches that stay in cache and multiplied at once. The numbers are the same up to
+summation order; docs/performance.md has the measurements.
 """
 
 import functools
@@ -19,6 +19,10 @@ from jax import lax
 from seer_jax.types import Array
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+
+# Bytes, both measured. Inputs smaller than the first stay in cache as they are.
+_SCANNED_INPUT = 2 << 20
+_SCANNED_PATCHES = 4 << 20
 
 
 def conv2d(x: Array, kernel: Array, stride: int) -> Array:
@@ -61,8 +65,11 @@ def _backward(stride: int, saved: tuple[Array, Array], grad: Array) -> tuple[Arr
     def default(x: Array, grad: Array) -> Array:
         return jax.vjp(lambda kernel: plain(x, kernel), kernel)[1](grad)[0]
 
+    if x.nbytes < _SCANNED_INPUT:
+        return x_grad, default(x, grad)
+
     def cpu(x: Array, grad: Array) -> Array:
-        return _kernel_grad_by_image(x, grad, kernel.shape, stride)
+        return _scanned_kernel_grad(x, grad, kernel.shape, stride)
 
     return x_grad, lax.platform_dependent(x, grad, default=default, cpu=cpu)
 
@@ -70,26 +77,30 @@ def _backward(stride: int, saved: tuple[Array, Array], grad: Array) -> tuple[Arr
 _conv.defvjp(_forward, _backward)
 
 
-def _kernel_grad_by_image(x: Array, grad: Array, shape: tuple[int, ...], stride: int) -> Array:
-    """Sums over images the product of an image's patches with its output gradient."""
+def _scanned_kernel_grad(x: Array, grad: Array, shape: tuple[int, ...], stride: int) -> Array:
+    """Sums over groups of images the product of their patches with their output gradients."""
     height, width, channels, features = shape
-    out_height, out_width = grad.shape[1:3]
+    batch, out_height, out_width, _ = grad.shape
     rows = stride * (out_height - 1) + 1
     columns = stride * (out_width - 1) + 1
+    image_patches = out_height * out_width * height * width * channels * x.dtype.itemsize
+    most = max(1, _SCANNED_PATCHES // image_patches)
+    group = max(n for n in range(1, batch + 1) if batch % n == 0 and n <= most)
 
-    def add_image(total: Array, image_and_grad: tuple[Array, Array]) -> tuple[Array, None]:
-        image, image_grad = image_and_grad
+    def add_group(total: Array, images_and_grads: tuple[Array, Array]) -> tuple[Array, None]:
+        images, grads = images_and_grads
         patches = jnp.concatenate(
             [
-                image[i : i + rows : stride, j : j + columns : stride]
+                images[:, i : i + rows : stride, j : j + columns : stride]
                 for i in range(height)
                 for j in range(width)
             ],
             axis=-1,
-        ).reshape(out_height * out_width, height * width * channels)
+        ).reshape(-1, height * width * channels)
         # This way round the product is a third faster than its transpose.
-        return total + image_grad.reshape(out_height * out_width, features).T @ patches, None
+        return total + grads.reshape(-1, features).T @ patches, None
 
+    grouped = lambda x: x.reshape(batch // group, group, *x.shape[1:])
     zero = jnp.zeros((features, height * width * channels), grad.dtype)
-    total, _ = lax.scan(add_image, zero, (x, grad))
+    total, _ = lax.scan(add_group, zero, (grouped(x), grouped(grad)))
     return total.T.reshape(shape)
