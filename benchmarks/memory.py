@@ -3,27 +3,26 @@
     python -m benchmarks.memory --rows=100000 --json=memory.json
 
 Builds the loop's own parts for walker_walk, fills a replay of that many rows with real frames,
-takes a few real steps, freezes, and takes a few more. Memory is the resident set of this process,
-above what it held once everything was imported; `needed` counts the arrays that must exist (replay,
-learner) and the buffers XLA says the dearer of the two programs of a step needs.
+takes a few real steps, writes a checkpoint, freezes, and does both again. Memory is the resident
+set of this process, above what it held once everything was imported; `needed` counts the arrays
+that must exist (replay, learner) and the buffers XLA says the dearer program of a step needs.
 """
 
 import argparse
 import dataclasses
 import pathlib
 import sys
-import tempfile
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import measure
+from benchmarks import loop, measure
 from seer_jax import build, train
 from seer_jax import config as config_lib
 from seer_jax import replay as replay_lib
-from seer_jax.logger import Logger
 
 _STEPS = 10
 
@@ -64,19 +63,13 @@ def measure_run(rows: int) -> list[dict[str, Any]]:
         paper, num_steps=2 * rows, freeze_step=rows, replay_capacity=rows, learning_starts=0
     )
     env = build.make_env(config)
-    agent = build.make_agent(config, env.spec)
-    with tempfile.TemporaryDirectory() as folder:
-        logdir = pathlib.Path(folder)
-        base = resident()["now"]  # everything is imported, nothing compiled
-        run = train.Run(config, logdir, env, lambda: env, agent)
-        run.restore_or_start()
-        run.logger = Logger(
-            logdir, action_repeat=config.action_repeat, num_steps=config.num_steps, progress=False
-        )
+    base = resident()["now"]  # everything is imported, nothing compiled
+    with loop.opened_run(config, env) as run:
         records = []
 
-        def record(phase: str, needed: int) -> None:
+        def record(phase: str, count_needed: Callable[[], int]) -> None:
             used = {name: value - base for name, value in resident().items()}
+            needed = count_needed()  # after reading what is used, because counting compiles
             records.append(
                 {"name": f"memory/{phase}", "unit": "B", "needed": needed, "base": base}
                 | {"value": used["peak"], "settled": used["now"], "over": used["peak"] / needed - 1}
@@ -91,20 +84,19 @@ def measure_run(rows: int) -> list[dict[str, Any]]:
             run.step()
         jax.block_until_ready(run.state)
         frames = replay_lib.replay_bytes(run.replay)
-        record("pixels", frames + learner_bytes(run) + step_bytes(run))
+        record("pixels", lambda: frames + learner_bytes(run) + step_bytes(run))
+        run.save()
+        record("checkpoint of pixels", lambda: frames + learner_bytes(run) + step_bytes(run))
         run.freeze()
         latents = run.sizes.latent_capacity * replay_lib.row_bytes(run.sizes.latent_row)
         held = rows * replay_lib.row_bytes(run.sizes.latent_row)
-        record("freeze", max(frames + held, latents + held) + learner_bytes(run))
+        record("freeze", lambda: max(frames + held, latents + held) + learner_bytes(run))
         for _ in range(_STEPS):
             run.step()
         jax.block_until_ready(run.state)
-        record(
-            "latents", replay_lib.replay_bytes(run.replay) + learner_bytes(run) + step_bytes(run)
-        )
-        run.logger.close()
-        run.close()
-    env.close()
+        record("latents", lambda: latents + learner_bytes(run) + step_bytes(run))
+        run.save()
+        record("checkpoint of latents", lambda: latents + learner_bytes(run) + step_bytes(run))
     return records
 
 
@@ -127,10 +119,10 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     records = measure_run(args.rows)
     mib = lambda number: f"{number / 2**20:12,.0f}"
-    print(f"{'MiB':16}{'needed':>12}{'peak':>12}{'over':>8}{'settled':>12}{'base':>12}")
+    print(f"{'MiB':29}{'needed':>12}{'peak':>12}{'over':>8}{'settled':>12}{'base':>12}")
     for r in records:
         print(
-            f"{r['name']:16}{mib(r['needed'])}{mib(r['value'])}{r['over']:8.1%}"
+            f"{r['name']:29}{mib(r['needed'])}{mib(r['value'])}{r['over']:8.1%}"
             f"{mib(r['settled'])}{mib(r['base'])}"
         )
     if args.json:

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import measure
+from benchmarks.conv import plain_conv2d
 from seer_jax import build, conv, dispatch, flops, freezing
 from seer_jax import config as config_lib
 from seer_jax import replay as replay_lib
@@ -113,7 +114,7 @@ def xla_flops(config: Config, spec: EnvSpec, frozen: bool) -> tuple[float, float
     pixels = (batch, height, width, channels * config.frame_stack)
     obs: Any = jax.ShapeDtypeStruct(pixels, jnp.uint8)
     key = jax.eval_shape(lambda: jax.random.key(0))
-    with mock.patch.object(conv, "conv2d", _plain_conv2d):
+    with mock.patch.object(conv, "conv2d", plain_conv2d):
         state = jax.eval_shape(agent.init, key)
         if frozen:
             obs = jax.eval_shape(lambda s, x: agent.encode(s.encoder, agent.view(x)), state, obs)
@@ -121,12 +122,6 @@ def xla_flops(config: Config, spec: EnvSpec, frozen: bool) -> tuple[float, float
         transition = Transition(obs, actions, scalars, scalars, obs, scalars)
         counted = flops.xla_count(agent.update, state, transition, key)
     return by_hand * batch, counted
-
-
-def _plain_conv2d(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    return jax.lax.conv_general_dilated(
-        x, kernel, (stride, stride), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
 
 
 def measure_update(config: Config, spec: EnvSpec, repeats: int) -> list[dict[str, Any]]:

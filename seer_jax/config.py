@@ -49,10 +49,21 @@ class Config:
     """Of parameters, environment and all sampling."""
     num_steps: int = 80_000
     """Length of the run, agent steps."""
-    freeze_step: int | Literal["never"] = 10_000
+    freeze_step: int | Literal["never", "auto"] = 10_000
     """Agent step at which the encoder freezes and replay turns into latents; never to keep training
-    it. The official code fixes one for cartpole_swingup only (10,000 of 80,000); elsewhere the
-    preset takes the same eighth of the run, which is our choice."""
+    it; auto to freeze once the latents of a probe batch have stopped moving. The official code
+    fixes a step for cartpole_swingup only (10,000 of 80,000); elsewhere the preset takes the same
+    eighth of the run, which is our choice."""
+    freeze_earliest: int = 5_000
+    """With freeze_step=auto: the step that draws the probe batch, the first that looks at it."""
+    freeze_latest: int = 40_000
+    """With freeze_step=auto: the step that freezes in any case."""
+    freeze_check_every: int = 1_000
+    """With freeze_step=auto: agent steps between two looks at the probe batch."""
+    freeze_similarity: float = 0.98
+    """With freeze_step=auto: how like its last latents a probe batch's must be, as linear CKA."""
+    freeze_patience: int = 3
+    """With freeze_step=auto: looks in a row that must find them so."""
     num_copies: int = 4
     """K, latents of independent random crops stored for each observation."""
     latent_dtype: Literal["float32", "bfloat16", "uint8", "int8"] = "float32"
@@ -97,6 +108,13 @@ class Config:
     agent: curl_sac.Config | rainbow.Config = curl_sac.Config()
     """The agent's hyperparameters."""
 
+    @property
+    def last_freeze_step(self) -> int | None:
+        """The step that freezes if none has before; None if none does."""
+        if self.freeze_step == "auto":
+            return self.freeze_latest
+        return None if self.freeze_step == "never" else self.freeze_step
+
 
 def preset_config(task: str, preset: Preset) -> Config:
     """The preset's configuration for a task: `domain_task`, or an Atari game such as `Alien`.
@@ -107,7 +125,10 @@ def preset_config(task: str, preset: Preset) -> Config:
     presets = _ATARI_PRESETS if is_atari(task) else _DMC_PRESETS
     if preset not in presets:
         raise UserError(f"preset={preset} is not for {task}: choose {' or '.join(presets)}.")
-    return presets[preset](task)
+    config = presets[preset](task)
+    return dataclasses.replace(
+        config, freeze_earliest=config.num_steps // 16, freeze_latest=config.num_steps // 2
+    )
 
 
 def is_atari(task: str) -> bool:
@@ -279,13 +300,27 @@ def check(config: Config) -> None:
         "eval_episodes": 1,
         "checkpoint_every": 1,
         "log_every": 1,
+        "freeze_earliest": 0,
+        "freeze_check_every": 1,
+        "freeze_patience": 1,
         "seed": 0,
     }
     for name, least in minimum.items():
         if (value := getattr(config, name)) < least:
             raise UserError(f"{name}={value} is too small: the least is {least}.")
-    if config.freeze_step != "never" and config.freeze_step < 0:
-        raise UserError(f"freeze_step={config.freeze_step}: give a step from 0 on, or never.")
+    if isinstance(config.freeze_step, int) and config.freeze_step < 0:
+        raise UserError(
+            f"freeze_step={config.freeze_step}: give a step from 0 on, or never, or auto."
+        )
+    if config.freeze_latest < config.freeze_earliest:
+        raise UserError(
+            f"freeze_latest={config.freeze_latest} is before "
+            f"freeze_earliest={config.freeze_earliest}."
+        )
+    if not 0 < config.freeze_similarity <= 1:
+        raise UserError(
+            f"freeze_similarity={config.freeze_similarity} must lie above 0 and not above 1."
+        )
     if config.replay_memory is not None:
         parse_bytes(config.replay_memory)
     _check_agent(config)

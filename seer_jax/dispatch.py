@@ -1,4 +1,4 @@
-"""The two programs of the training loop, the one of evaluation and the one of the freeze.
+"""The two programs of the training loop, the one of evaluation and those of the freeze.
 
 This is where everything is compiled, and where it is said what is donated and what is static. The
 programs take the phase from the structure of their arguments: when the encoder has moved to
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from seer_jax import freezing, quantise
+from seer_jax import freezing, quantise, settling
 from seer_jax import replay as replay_lib
 from seer_jax.config import Config
 from seer_jax.replay import Priorities, Replay
@@ -30,6 +30,8 @@ class Functions(NamedTuple):
     #                          -> state, priorities, metrics
     act: jax.stages.Wrapped  # (state, stack, timestep, key, iteration) -> greedy action, stack
     encode_rows: jax.stages.Wrapped  # (encoder, replay, age i32[R], key) -> latents [R, N, K, ...]
+    draw_probe: jax.stages.Wrapped  # (encoder, replay, key) -> probe
+    look: jax.stages.Wrapped  # (encoder, probe) -> probe, similarity to the last look
 
 
 def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:
@@ -117,6 +119,8 @@ def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:
         jax.jit(learn, donate_argnames=("state", "priorities")),
         jax.jit(act, donate_argnames="stack"),
         jax.jit(encode_rows),
+        jax.jit(functools.partial(settling.draw, agent, read_frames)),
+        jax.jit(functools.partial(settling.look, agent)),
     )
 
 

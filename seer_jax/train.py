@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seer_jax import checkpoint, dispatch, freezing, memory, quantise, video
+from seer_jax import checkpoint, dispatch, freezing, memory, quantise, settling, video
 from seer_jax import replay as replay_lib
 from seer_jax.config import Config
 from seer_jax.logger import Logger
@@ -44,6 +44,8 @@ class Progress:
     episode_return: list[float] = dataclasses.field(default_factory=list)  # by environment
     episode_length: list[int] = dataclasses.field(default_factory=list)
     last_return: float | None = None
+    probed: int = 0  # step of the last look at the probe batch (freeze_step=auto)
+    calm: int = 0  # looks in a row that found it as it was
     flops: float = 0.0  # acting, storing, updating and the conversion at the freeze
     seconds: float = 0.0  # wall-clock, earlier sessions included
 
@@ -113,6 +115,7 @@ class Run:
     replay: replay_lib.Replay
     stack: Array  # u8[N, k, H*W*C], the frames acting needs, newest last
     timestep: TimeStep  # seen, not yet acted on
+    probe: settling.Probe | None = None  # with freeze_step=auto, until it freezes
 
     def __init__(
         self,
@@ -224,10 +227,32 @@ class Run:
         progress.episode_return[env], progress.episode_length[env] = 0.0, 0
 
     def freeze_if_due(self) -> None:
-        freeze_step = self.config.freeze_step
-        due = freeze_step != "never" and self.progress.step >= freeze_step
-        if due and self.state.frozen is None:
+        last = self.config.last_freeze_step
+        if last is None or self.state.frozen is not None:
+            return
+        if self.progress.step >= last or (self.config.freeze_step == "auto" and self.settled()):
             self.freeze()
+
+    def settled(self) -> bool:
+        """Looks at the probe batch when it is time to; says whether it has stopped moving."""
+        config, progress = self.config, self.progress
+        # Without updates nothing moves, which is no reason to freeze.
+        if not progress.updates or progress.step < config.freeze_earliest:
+            return False
+        if self.probe is not None and progress.step - progress.probed < config.freeze_check_every:
+            return False
+        progress.probed = progress.step
+        progress.flops += settling.PROBE_SIZE * self.agent.flops.encode
+        encoder = self.state.encoder
+        if self.probe is None:
+            key = jax.random.fold_in(self.keys.freeze, progress.iteration)
+            self.probe = self.functions.draw_probe(encoder, self.replay, key)
+            return False
+        self.probe, similarity = self.functions.look(encoder, self.probe)
+        similarity = float(similarity)
+        progress.calm = progress.calm + 1 if similarity >= config.freeze_similarity else 0
+        self.logger.write(progress.step, {"freeze/cka": similarity})
+        return progress.calm >= config.freeze_patience
 
     def freeze(self) -> None:
         """Freezes the encoder and turns the rows held into latents; loses none."""
@@ -244,6 +269,7 @@ class Run:
             chunk=max(1, _CHUNK_IMAGES // (self.config.num_copies * self.env.spec.num_envs)),
         )
         self.state = self.agent.freeze(self.state)
+        self.probe = None
         encoded = rows * self.env.spec.num_envs * self.config.num_copies
         self.progress.flops += self.agent.flops.encode * encoded
         self.logger.write(
@@ -351,7 +377,7 @@ class Run:
         items = {
             "state": self.state,
             "replay": replay_lib.trimmed(self.replay),
-            "loop": {"stack": self.stack, "timestep": self.timestep},
+            "loop": {"stack": self.stack, "timestep": self.timestep, "probe": self.probe},
             "env": self.env.get_state(),
         }
         progress = dataclasses.replace(self.progress, seconds=self.seconds())
@@ -389,10 +415,16 @@ class Run:
         loop = {
             "stack": jax.eval_shape(lambda: self.functions.empty_stack(self.env.spec.num_envs)),
             "timestep": jax.eval_shape(lambda x: x, self.env.reset()),
+            "probe": None,
         }
+        if any(path.startswith("['probe']") for path in items["loop"]):
+            loop["probe"] = jax.eval_shape(
+                self.functions.draw_probe, self.state.encoder, self.replay, self.keys.freeze
+            )
         loop = checkpoint.rebuild(loop, items["loop"])
         self.stack = jnp.asarray(loop["stack"])
         self.timestep = loop["timestep"]
+        self.probe = jax.device_put(loop["probe"])
         goes_on = self.env.set_state({path[2:-2]: array for path, array in items["env"].items()})
         if not goes_on:
             # Cut short, as by a time limit: the next step begins new episodes.

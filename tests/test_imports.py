@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "memory": "",
     "quantise": "types",
     "replay": "types quantise",
+    "settling": "types replay",
     "config": "types agents.*",
     "freezing": "types memory quantise replay config",
     # Environments are told apart here and nowhere else.
@@ -34,8 +35,9 @@ MAY_IMPORT = {
     "logger": "types",
     "checkpoint": "types",
     "video": "types logger",
-    "dispatch": "types quantise replay config freezing",
-    "train": "types memory quantise replay config freezing logger checkpoint video dispatch",
+    "dispatch": "types quantise replay settling config freezing",
+    "train": "types memory quantise replay settling config freezing logger checkpoint video "
+    "dispatch",
     # What a user calls; only `build` knows which environments and agents there are.
     "build": "types agents.* config envs.*",
     "policy": "types config checkpoint dispatch build",

@@ -14,7 +14,7 @@ import sys
 import time
 
 import pytest
-from runs import TINY, assert_same_run
+from runs import TINY, assert_same_run, of, read_checkpoint, read_evals, read_metrics
 
 STEPS, FREEZE = 120, 60
 # The step of the freeze ends an episode, and a line says so just before it: a kill can be aimed.
@@ -24,7 +24,7 @@ FLAGS = (*TINY, f"--num_steps={STEPS}", f"--freeze_step={FREEZE}", "--checkpoint
 class Killable:
     """A run in a process of its own, and in its folder."""
 
-    def __init__(self, logdir, cache):
+    def __init__(self, logdir, cache, flags=FLAGS):
         self.logdir, self.started = logdir, time.time()
         environment = os.environ | {
             "JAX_COMPILATION_CACHE_DIR": str(cache),  # or every start would compile for long
@@ -32,7 +32,7 @@ class Killable:
             "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "seer_jax.run", *FLAGS, f"--logdir={logdir}"],
+            [sys.executable, "-m", "seer_jax.run", *flags, f"--logdir={logdir}"],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -130,3 +130,26 @@ def test_killed_ten_times(tmp_path):
         kills.insert(draw.randrange(len(kills)), writing)
     assert len(kills) == 10
     kill_and_finish(tmp_path, kills)
+
+
+@pytest.mark.slow
+def test_a_killed_game_resumes_with_new_games(tmp_path):
+    """EnvPool cannot restore a game, so the run is another one; but all of it is there."""
+    pytest.importorskip("envpool")
+    flags = [
+        "--task=Pong", "--preset=quick", "--num_steps=600", "--freeze_step=300", "--num_envs=2",
+        "--learning_starts=100", "--batch_size=8", "--hidden_size=16", "--eval_every=300",
+        "--eval_episodes=1", "--checkpoint_every=100", "--log_every=10", "--no_video",
+    ]  # fmt: skip
+    logdir = tmp_path / "killed"
+    for step in (150, 250, 350, 550):
+        run = Killable(logdir, tmp_path / "cache", flags)
+        assert run.kill(lambda run, step=step: run.step() >= step)
+    Killable(logdir, tmp_path / "cache", flags).finish()
+    _, progress = read_checkpoint(logdir)
+    assert progress["step"] == 600 and progress["phase"] == "latents"
+    # 500 steps after learning began, less those of the pass that crossed it.
+    assert progress["updates"] == 500
+    assert [row["step"] for row in read_evals(logdir)] == ["0", "300", "600"]
+    assert [step for step, _ in of(read_metrics(logdir), "freeze/step")] == [300]
+    assert [step for step, _ in of(read_metrics(logdir), "loss/critic")] == [*range(110, 601, 10)]

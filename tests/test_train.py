@@ -250,6 +250,66 @@ def test_runs_pass_the_freeze(tmp_path, freeze_step, frozen_rows):
     assert phases == ["pixels"] * latent_from + ["latents"] * (3 - latent_from)
 
 
+# Of so small an encoder every look finds the latents as they were.
+AUTO = dict(
+    freeze_step="auto", freeze_earliest=6, freeze_latest=20, freeze_check_every=2, freeze_patience=2
+)
+
+
+@pytest.mark.parametrize(
+    ("patience", "latest", "frozen_at", "looks"),
+    [
+        (2, 20, 10, [8, 10]),  # the probe is drawn at 6
+        (99, 15, 15, [8, 10, 12, 14]),
+        (99, 30, None, [8, 10, 12, 14, 16, 18, 20, 22, 24]),
+        (2, 7, 7, []),
+    ],
+)
+def test_auto_freezes_when_the_probe_is_calm(tmp_path, patience, latest, frozen_at, looks):
+    run(tmp_path, **AUTO | dict(freeze_patience=patience, freeze_latest=latest))
+    lines = read_metrics(tmp_path)
+    assert [step for step, _ in of(lines, "freeze/step")] == ([frozen_at] if frozen_at else [])
+    similarities = of(lines, "freeze/cka")
+    assert [step for step, _ in similarities] == looks
+    assert all(0.99 < x < 1.01 for _, x in similarities)
+
+
+def test_auto_begins_to_count_anew_when_the_probe_has_moved(tmp_path):
+    similarities = iter([1, 0.5, 1, 0.97, 1, 1])
+    with open_run(tmp_path, **AUTO) as run:
+        look = lambda encoder, probe: (probe, next(similarities))
+        run.functions = run.functions._replace(look=look)
+        while run.state.frozen is None:
+            run.step()
+            run.freeze_if_due()
+        assert run.progress.step == 6 + 2 * 6
+
+
+def test_auto_does_not_mistake_a_run_without_updates_for_a_calm_one(tmp_path):
+    run(tmp_path, **AUTO | {"freeze_earliest": 0})
+    # The first update is at step 5, the draw there, and looks at 7 and 9.
+    assert [step for step, _ in of(read_metrics(tmp_path), "freeze/step")] == [9]
+
+
+def test_auto_resumes_with_its_probe(tmp_path):
+    changes = AUTO | dict(freeze_patience=3)
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "cut").mkdir()
+    run(tmp_path / "whole", **changes)
+    with open_run(tmp_path / "cut", **changes) as cut:
+        for _ in range(9):
+            cut.step()
+            cut.freeze_if_due()
+        assert cut.probe is not None and cut.progress.calm == 1
+        cut.evaluate()
+        cut.save()
+    with open_run(tmp_path / "cut", **changes) as again:
+        assert again.progress.calm == 1
+        assert_same_arrays(again.probe, cut.probe)
+    run(tmp_path / "cut", **changes)
+    assert_same_arrays(*(read_checkpoint(tmp_path / name)[0] for name in ("whole", "cut")))
+
+
 def rewards(replay):
     """Rewards of the rows held, oldest first."""
     held = range(int(replay.position) - int(replay.size), int(replay.position))

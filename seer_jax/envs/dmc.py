@@ -295,8 +295,12 @@ class DmcEnv:
             step_type=np.array([step_type], np.int32),
             reward=np.array([reward], np.float32),
             discount=np.array([discount], np.float32),
-            obs=self._camera.render().copy()[None],  # the camera draws into one buffer for ever
+            obs=self.frame()[None],
         )
+
+    def frame(self) -> np.ndarray:
+        """The current state as the agent sees it, u8[H, W, 3]."""
+        return self._camera.render().copy()  # the camera draws into one buffer for ever
 
     def render(self, height: int, width: int) -> np.ndarray:
         """A u8[height, width, 3] picture of the current state; 480 x 640 at most."""

@@ -1,0 +1,162 @@
+"""Time of an agent step of the whole loop, before and after the freeze, and of its parts alone.
+
+    python -m benchmarks.loop --task=cartpole_swingup --json=loop.json
+    python -m benchmarks.loop --task=Alien --preset=atari100k --num_envs 1 8
+
+A step of the loop is one action: stack, encode, act and store; one update; one step of the
+environment, which simulates while the update runs. `simulate`, `learn` and `act` are those three
+alone, each waited for. Where simulation and learning overlap fully, a step of the loop takes
+max(simulate, learn) + act; `over` is what it takes beyond that.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import pathlib
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks import measure
+from seer_jax import build, train
+from seer_jax import config as config_lib
+from seer_jax.config import Config
+from seer_jax.logger import Logger
+from seer_jax.types import Env
+
+_ROWS = 600  # in replay before anything is timed
+
+
+@contextlib.contextmanager
+def opened_run(config: Config, env: Env) -> Iterator[train.Run]:
+    """A run at its first step, in a folder that is thrown away; closes the environment too."""
+    agent = build.make_agent(config, env.spec)
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        stack.callback(env.close)
+        run = train.Run(config, pathlib.Path(folder), env, lambda: env, agent)
+        stack.callback(run.close)
+        run.restore_or_start()
+        run.logger = stack.enter_context(
+            Logger(
+                pathlib.Path(folder),
+                action_repeat=config.action_repeat,
+                num_steps=config.num_steps,
+                progress=False,
+            )
+        )
+        yield run
+
+
+def parts(run: train.Run, passes: int) -> dict[str, Callable[[], Any]]:
+    """The whole loop and its three parts, each for so many passes over the environments."""
+    steps = passes * run.env.spec.num_envs
+    action = np.zeros(
+        (run.env.spec.num_envs, *run.env.spec.action_shape),
+        np.int32 if run.env.spec.num_actions is not None else np.float32,
+    )
+
+    def loop() -> Any:
+        for _ in range(passes):
+            run.step()
+        run.metrics.clear()
+        return run.state
+
+    def simulate() -> None:
+        for _ in range(passes):
+            run.timestep = run.env.step(action)
+
+    def learn() -> Any:
+        for _ in range(steps):
+            run.learn()
+        run.metrics.clear()
+        return run.state
+
+    def act() -> None:
+        timestep, iteration = jax.device_put((run.timestep, np.int32(0)))
+        for _ in range(passes):
+            action, run.replay, run.stack, _ = run.functions.act_and_store(
+                run.state,
+                run.replay,
+                run.stack,
+                timestep,
+                run.keys.act,
+                iteration,
+                random=False,
+            )
+            np.asarray(action)
+
+    return {"loop": loop, "simulate": simulate, "learn": learn, "act": act}
+
+
+def measure_loop(config: Config, repeats: int, passes: int) -> list[dict[str, Any]]:
+    """Records of both phases, seconds per agent step."""
+    windows = (repeats + 2) * 4 * passes * config.num_envs
+    config = dataclasses.replace(
+        config,
+        num_steps=_ROWS + 2 * windows,
+        freeze_step=_ROWS + windows,
+        learning_starts=_ROWS - 10 * config.num_envs,
+        replay_capacity=_ROWS + 2 * windows,
+    )
+    records = []
+    with opened_run(config, build.make_env(config)) as run:
+        while run.progress.step < _ROWS:
+            run.step()
+        for phase in ("pixels", "latents"):
+            if phase == "latents":
+                run.freeze()
+            timings = measure.interleaved(parts(run, passes), repeats)
+            per_step = {name: t.median / passes / config.num_envs for name, t in timings.items()}
+            ideal = max(per_step["simulate"], per_step["learn"]) + per_step["act"]
+            for name, timing in timings.items():
+                scale = passes * config.num_envs
+                records.append(
+                    {"name": f"{name}/{phase}/{config.num_envs}", "unit": "s"}
+                    | {"value": per_step[name], "low": timing.low / scale}
+                    | {"high": timing.high / scale, "repeats": timing.repeats}
+                    | ({"over": per_step["loop"] / ideal - 1} if name == "loop" else {})
+                )
+    return records
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Prints the table and writes the records."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--task", default="cartpole_swingup")
+    parser.add_argument("--preset", default="paper", choices=["paper", "quick", "atari100k"])
+    parser.add_argument("--render_quality", default=None, choices=["full", "fast"])
+    parser.add_argument("--num_envs", type=int, nargs="+", default=[1])
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--passes", type=int, default=40, help="over the environments, a sample")
+    parser.add_argument("--json", help="file to write the records to")
+    args = parser.parse_args(argv)
+    config = config_lib.preset_config(build.parse_task(args.task), args.preset)
+    if args.render_quality:
+        config = dataclasses.replace(config, render_quality=args.render_quality)
+    records = []
+    print(
+        f"{'ms per agent step':20}{'loop':>9}{'simulate':>10}{'learn':>9}{'act':>8}{'over':>7}"
+        f"{'steps/s':>9}"
+    )
+    for num_envs in args.num_envs:
+        found = measure_loop(
+            dataclasses.replace(config, num_envs=num_envs), args.repeats, args.passes
+        )
+        records += found
+        for loop, simulate, learn, act in (found[:4], found[4:]):
+            print(
+                f"{loop['name'][5:]:20}{loop['value'] * 1e3:9.2f}{simulate['value'] * 1e3:10.2f}"
+                f"{learn['value'] * 1e3:9.2f}{act['value'] * 1e3:8.2f}{loop['over']:7.0%}"
+                f"{1 / loop['value']:9.0f}"
+            )
+    if args.json:
+        command = "python -m benchmarks.loop " + " ".join(argv or sys.argv[1:])
+        measure.write_json(args.json, command, records, config=dataclasses.asdict(config))
+
+
+if __name__ == "__main__":
+    main()

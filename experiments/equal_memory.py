@@ -1,0 +1,25 @@
+"""The same bytes of replay for frames and for latents: what do more rows do for the score?
+
+    python -m experiments.equal_memory --task=Krull --jobs 2
+
+Replay has the bytes of 10,000 Atari frames in every run, before the freeze and after it, and keeps
+frames to the end, or from the preset's freeze on latents in float32 or in 8 bits.
+"""
+
+from experiments.study import Study, run_study
+
+_MEMORY = f"--replay_memory={10_000 * (84 * 84 + 16)}"  # a row is a frame and 16 bytes beside it
+
+STUDY = Study(
+    name="equal_memory",
+    methods={
+        "frames": [_MEMORY, "--freeze_step=never"],
+        "float32": [_MEMORY],
+        "uint8": [_MEMORY, "--latent_dtype=uint8"],
+    },
+    task="Krull",
+    preset="atari100k",
+)
+
+if __name__ == "__main__":
+    run_study(STUDY, __doc__.splitlines()[0])

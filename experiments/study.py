@@ -1,0 +1,167 @@
+"""What every study shares: the same runs by several methods, made once and kept as data.
+
+    python -m experiments.STUDY --task=TASK --seeds 0 1 2 --jobs 2
+
+With --jobs=2 two runs go on side by side, each held to one core, so that wall-clock times compare.
+Every run that ends is added to experiments/results/STUDY_TASK.csv: a row for each of its
+evaluations, with commit, versions, hardware and command. Runs that are there already are not
+repeated, and an interrupted one goes on from its last checkpoint. Then the table is printed. Flags
+that a study does not know go to seer_jax.run.
+"""
+
+import argparse
+import concurrent.futures
+import csv
+import dataclasses
+import os
+import pathlib
+import queue
+import shlex
+import statistics
+import subprocess
+import sys
+import threading
+
+from benchmarks import measure
+
+RESULTS = pathlib.Path(__file__).parent / "results"
+MEASURED = ("step", "env_step", "return", "return_std", "flops", "replay_bytes", "hours")
+COLUMNS = ("method", "task", "seed", *MEASURED, "commit", "versions", "hardware", "command")
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A question, as runs that differ in a few flags."""
+
+    name: str
+    methods: dict[str, list[str]]
+    """Flags of seer_jax.run by method."""
+    task: str
+    """The one that is run if none is named."""
+    preset: str
+
+
+def train(command: list[str], logdir: pathlib.Path, core: int | None) -> None:
+    """One run in a process of its own, held to one core if one is named."""
+    hold = None if core is None else lambda: os.sched_setaffinity(0, {core})
+    logdir.parent.mkdir(parents=True, exist_ok=True)
+    with open(f"{logdir}.log", "a", encoding="utf-8") as log:
+        subprocess.run(
+            [sys.executable, *command[1:], f"--logdir={logdir}"],
+            stdout=log,
+            stderr=log,
+            check=True,
+            preexec_fn=hold,
+        )
+
+
+def describe(command: list[str], cores: int) -> dict[str, str]:
+    """Where a run's figures come from: the columns beside them."""
+    machine = measure.machine()
+    versions = " ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    return {
+        "commit": machine["commit"] + ("+" if machine["dirty"] else ""),
+        "versions": f"python {machine['python']} {versions}",
+        "hardware": f"{cores} of {machine['cores']} cores of {machine['processor']}"
+        if machine["device"] == "cpu"
+        else machine["device"],
+        "command": shlex.join(command),
+    }
+
+
+def evaluations(logdir: pathlib.Path) -> list[dict[str, str]]:
+    """What a run measured, from its eval.csv."""
+    with open(logdir / "eval.csv", encoding="utf-8") as file:
+        return [{name: row[name] for name in MEASURED} for row in csv.DictReader(file)]
+
+
+def read(results: pathlib.Path) -> list[dict[str, str]]:
+    """Rows of the runs that have ended, in any session."""
+    if not results.exists():
+        return []
+    with open(results, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def append(results: pathlib.Path, rows: list[dict[str, str]]) -> None:
+    """Adds rows to the results, sorted so that their order does not depend on which run was first;
+    in one move, so that an interrupt loses none."""
+    rows = read(results) + rows
+    rows.sort(key=lambda row: (row["method"], int(row["seed"]), int(row["step"])))
+    results.parent.mkdir(parents=True, exist_ok=True)
+    temporary = results.with_suffix(".tmp")
+    with open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    temporary.replace(results)
+
+
+def print_table(study: Study, rows: list[dict[str, str]]) -> None:
+    """Mean and spread over seeds of the last evaluation of each run."""
+    print(f"{'':10}{'seeds':>6}{'return':>18}{'minutes':>9}{'FLOPs':>11}{'replay MiB':>12}")
+    for method in study.methods:
+        last = {row["seed"]: row for row in rows if row["method"] == method}
+        if not last:
+            continue
+        means = {
+            name: statistics.mean(float(row[name]) for row in last.values())
+            for name in ("return", "hours", "flops", "replay_bytes")
+        }
+        spread = statistics.pstdev(float(row["return"]) for row in last.values())
+        print(
+            f"{method:10}{len(last):6}{means['return']:10.1f} ± {spread:5.1f}"
+            f"{means['hours'] * 60:9.1f}{means['flops']:11.2e}"
+            f"{means['replay_bytes'] / 2**20:12.1f}"
+        )
+
+
+def run_study(study: Study, description: str, argv: list[str] | None = None) -> None:
+    """Runs what is missing, adds it to the results and prints the table.
+
+    Args:
+        study: what to run.
+        description: one line, for `--help`.
+        argv: the command line.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--task", default=study.task)
+    parser.add_argument("--preset", default=study.preset)
+    parser.add_argument("--methods", nargs="+", choices=study.methods, default=[*study.methods])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("runs"))
+    parser.add_argument("--results", type=pathlib.Path, help="the CSV file to add to")
+    args, flags = parser.parse_known_args(argv)
+    results = args.results or RESULTS / f"{study.name}_{args.task}.csv"
+    cores = sorted(os.sched_getaffinity(0))
+    free: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+    for core in cores[: args.jobs] if args.jobs > 1 else [None]:
+        free.put(core)
+    one_writes = threading.Lock()
+
+    def job(method: str, seed: int) -> None:
+        command = ["python", "-m", "seer_jax.run", f"--task={args.task}", f"--preset={args.preset}"]
+        command += [f"--seed={seed}", "--no-video", *flags, *study.methods[method]]
+        logdir = args.folder / study.name / f"{args.task}-{args.preset}-{method}-s{seed}"
+        context = describe(command, len(cores) if args.jobs == 1 else 1)
+        core = free.get()
+        try:
+            train(command, logdir, core)
+        finally:
+            free.put(core)
+        run = {"method": method, "task": args.task, "seed": str(seed)} | context
+        with one_writes:
+            append(results, [run | row for row in evaluations(logdir)])
+
+    done = {(row["method"], row["seed"]) for row in read(results)}
+    with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
+        jobs = [
+            pool.submit(job, method, seed)
+            for seed in args.seeds
+            for method in args.methods
+            if (method, str(seed)) not in done
+        ]
+        for ended in concurrent.futures.as_completed(jobs):
+            ended.result()
+    print_table(study, read(results))

@@ -1,0 +1,41 @@
+"""Every benchmark runs from beginning to end and writes records with what they depend on."""
+
+import json
+
+import pytest
+
+from benchmarks import conv, env, loop, memory, update
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "names"),
+    [
+        (update, ["--agent=curl_sac", "--repeats=1"], ["update/pixels", "act/latents"]),
+        (update, ["--agent=rainbow", "--repeats=1"], ["update/pixels", "act/latents"]),
+        (
+            loop,
+            ["--preset=quick", "--repeats=1", "--passes=2"],
+            [
+                f"{part}/{phase}/1"
+                for phase in ("pixels", "latents")
+                for part in ("loop", "simulate", "learn", "act")
+            ],
+        ),
+        (loop, ["--task=Pong", "--num_envs", "2", "--repeats=1", "--passes=2"], ["loop/latents/2"]),
+        (env, ["--tasks", "cartpole_swingup", "--repeats=1"], ["cartpole_swingup/frame/fast"]),
+        (conv, ["--repeats=1"], ["paper 1/forward", "quick 2/weights", "quick 2/weights/xla"]),
+        (memory, ["--rows=300"], ["memory/pixels", "memory/freeze", "memory/latents"]),
+    ],
+)
+def test_it_writes_its_records(tmp_path, module, arguments, names):
+    if "--task=Pong" in arguments:
+        pytest.importorskip("envpool")
+    module.main([*arguments, f"--json={tmp_path}/records.json"])
+    written = json.loads((tmp_path / "records.json").read_text())
+    assert written["machine"]["commit"]
+    assert arguments[0] in written["command"]
+    records = {record["name"]: record for record in written["records"]}
+    assert set(names) <= set(records)
+    assert all(record["value"] > 0 for record in records.values())
