@@ -162,6 +162,13 @@ def run_study(study: Study, description: str, argv: list[str] | None = None) -> 
             for method in args.methods
             if (method, str(seed)) not in done
         ]
-        for ended in concurrent.futures.as_completed(jobs):
-            ended.result()
+        try:
+            for ended in concurrent.futures.as_completed(jobs):
+                ended.result()
+        except KeyboardInterrupt:  # which the runs under way have had too
+            pool.shutdown(cancel_futures=True)
+            sys.exit("Stopped. The same command goes on.")
+        except subprocess.CalledProcessError as error:
+            pool.shutdown(cancel_futures=True)
+            sys.exit(f"A run failed; its log is beside its folder: {shlex.join(error.cmd)}")
     print_table(study, read(results))

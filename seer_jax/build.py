@@ -3,26 +3,30 @@
 from collections.abc import Callable
 
 from seer_jax.agents import curl_sac, rainbow
-from seer_jax.config import Config, is_atari
-from seer_jax.envs import atari, dmc
+from seer_jax.config import Config, is_atari, is_gymnasium
+from seer_jax.envs import atari, dmc, gymnasium
 from seer_jax.types import Agent, Env, EnvSpec, UnknownTask, UserError
 
 _MAKE: dict[str, Callable[..., Agent]] = {"curl_sac": curl_sac.make, "rainbow": rainbow.make}
 
 
 def parse_task(text: str) -> str:
-    """A task as runs keep it: `walker_walk`, or an Atari game such as `RoadRunner`.
+    """A task as runs keep it: `walker_walk`, an Atari game such as `RoadRunner`, or
+    `gymnasium:CarRacing-v3`.
 
-    `dmc:` and `atari:` in front say which is meant. Without them a name of the DeepMind Control
-    suite is one of its tasks, and every other an Atari game if it is the name of one.
+    `dmc:`, `atari:` and `gymnasium:` in front say which is meant. Without them a name of the
+    DeepMind Control suite is one of its tasks, and every other an Atari game if it is the name of
+    one.
 
     Raises:
         UnknownTask: if it is neither; the message names the nearest ones.
-        UserError: if it says `atari:` and EnvPool is missing, or if nothing here renders.
+        UserError: if what it asks for is not installed, or if nothing here renders.
     """
     suite, colon, _ = text.strip().lower().partition(":")
     if colon and suite == "atari":
         return atari.parse_task(text)
+    if colon and suite == "gymnasium":
+        return gymnasium.parse_task(text)
     try:
         return "_".join(dmc.parse_task(text))
     except UnknownTask as not_dmc:
@@ -38,17 +42,24 @@ def make_env(config: Config) -> Env:
     """The environment that a run trains in."""
     if is_atari(config.task):
         return _make_atari(config, config.num_envs, training=True)
-    return _make_dmc(config)
+    return _make_single(config)
 
 
 def make_eval_env(config: Config) -> Env:
     """The environment that a run is evaluated in: on Atari, whole games, all at once."""
     if is_atari(config.task):
         return _make_atari(config, config.eval_episodes, training=False)
-    return _make_dmc(config)
+    return _make_single(config)
 
 
-def _make_dmc(config: Config) -> Env:
+def _make_single(config: Config) -> Env:
+    if is_gymnasium(config.task):
+        return gymnasium.make(
+            config.task,
+            seed=config.seed,
+            action_repeat=config.action_repeat,
+            image_size=config.image_size,
+        )
     return dmc.make(
         config.task,
         seed=config.seed,

@@ -35,8 +35,9 @@ class Config:
     """One run. Steps are agent steps; env_step = step x action_repeat."""
 
     task: str = "cartpole_swingup"
-    """A task of the DeepMind Control suite, such as walker_walk, walker-walk or cup_catch, or an
-    Atari game, such as Alien or atari:road_runner."""
+    """A task of the DeepMind Control suite, such as walker_walk, walker-walk or cup_catch, an Atari
+    game, such as Alien or atari:road_runner, or a Gymnasium environment with continuous actions
+    that shows pictures, such as gymnasium:CarRacing-v3."""
     preset: Preset = "paper"
     """Where the defaults of all other flags come from: paper (the official hyperparameters), quick
     (a small agent that learns in minutes on two CPU cores) or, for Atari, atari100k (the benchmark
@@ -122,7 +123,11 @@ def preset_config(task: str, preset: Preset) -> Config:
     Raises:
         UserError: if the preset is not for such tasks.
     """
-    presets = _ATARI_PRESETS if is_atari(task) else _DMC_PRESETS
+    presets = _DMC_PRESETS
+    if is_atari(task):
+        presets = _ATARI_PRESETS
+    elif is_gymnasium(task):
+        presets = _GYMNASIUM_PRESETS
     if preset not in presets:
         raise UserError(f"preset={preset} is not for {task}: choose {' or '.join(presets)}.")
     config = presets[preset](task)
@@ -134,6 +139,11 @@ def preset_config(task: str, preset: Preset) -> Config:
 def is_atari(task: str) -> bool:
     """Whether a task, spelt as runs keep it, is an Atari game: those begin with a capital."""
     return task[:1].isupper()
+
+
+def is_gymnasium(task: str) -> bool:
+    """Whether a task, spelt as runs keep it, is a Gymnasium environment."""
+    return task.startswith("gymnasium:")
 
 
 def _paper(task: str) -> Config:
@@ -226,7 +236,17 @@ def _atari_quick(task: str) -> Config:
     )
 
 
+def _gymnasium_paper(task: str) -> Config:
+    """CURL-SAC as on the suite. Pictures of 96 pixels, as CarRacing's are; crops of 84."""
+    return dataclasses.replace(_paper(task), image_size=96)
+
+
+def _gymnasium_quick(task: str) -> Config:
+    return dataclasses.replace(_quick(task), render_quality="full")
+
+
 _DMC_PRESETS = {"paper": _paper, "quick": _quick}
+_GYMNASIUM_PRESETS = {"paper": _gymnasium_paper, "quick": _gymnasium_quick}
 _ATARI_PRESETS = {"paper": _atari_paper, "atari100k": _atari_100k, "quick": _atari_quick}
 
 
@@ -326,11 +346,11 @@ def check(config: Config) -> None:
     _check_agent(config)
     if not 0 <= config.priority_exponent <= 1 or not 0 <= config.priority_beta <= 1:
         raise UserError("priority_exponent and priority_beta must lie between 0 and 1.")
-    if is_atari(config.task):
-        if config.render_quality != "full":
-            raise UserError("render_quality is for dm_control; Atari has one picture only.")
-    elif config.num_envs > 1:
-        raise UserError(f"num_envs={config.num_envs}: dm_control tasks run one environment.")
+    dmc = not is_atari(config.task) and not is_gymnasium(config.task)
+    if config.render_quality != "full" and not dmc:
+        raise UserError("render_quality is for dm_control; other tasks have one picture only.")
+    if config.num_envs > 1 and not is_atari(config.task):
+        raise UserError(f"num_envs={config.num_envs}: only Atari runs several environments.")
 
 
 def _check_agent(config: Config) -> None:

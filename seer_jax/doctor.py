@@ -113,7 +113,8 @@ def check_packages() -> Iterator[Finding]:
             fix=None if good else f"pip install '{wanted}'",
             fatal=not good,
         )
-    yield Finding("envpool", _version("envpool") or "not installed (optional: Atari needs it)")
+    for name, tasks in (("envpool", "Alien"), ("gymnasium", "gymnasium:...")):
+        yield Finding(name, _version(name) or f"not installed (optional: for --task={tasks})")
 
 
 def _version(package: str) -> str | None:

@@ -1,0 +1,144 @@
+"""The tables of docs/performance.md and the README, from the records in benchmarks/results.
+
+    python -m benchmarks.report
+    python -m benchmarks.report benchmarks/results/cpu-2cores
+
+A folder holds one machine's records, as the benchmarks' --json writes them: update_AGENT_ROUND.json
+and, taken in the same rounds, official.json with the seconds of the official code; loop_*.json,
+env_*.json, conv.json and memory.json.
+"""
+
+import argparse
+import json
+import pathlib
+import statistics
+from collections.abc import Iterator
+from typing import Any
+
+RESULTS = pathlib.Path(__file__).parent / "results"
+
+Records = dict[str, dict[str, Any]]  # by name
+
+
+def read(path: pathlib.Path) -> Records:
+    """The records of one file."""
+    return {record["name"]: record for record in json.loads(path.read_text())["records"]}
+
+
+def table(header: list[str], rows: list[list[str]]) -> Iterator[str]:
+    """A table in Markdown."""
+    yield "| " + " | ".join(header) + " |"
+    yield "|---" * len(header) + "|"
+    yield from ("| " + " | ".join(row) + " |" for row in rows)
+
+
+def updates(folder: pathlib.Path) -> Iterator[str]:
+    """Updates and acting beside the official code: medians over rounds, and every ratio."""
+    official_path = folder / "official.json"
+    official = json.loads(official_path.read_text())["seconds"] if official_path.exists() else {}
+    agents = sorted({path.stem.rsplit("_", 1)[0] for path in folder.glob("update_*_*.json")})
+    rows = []
+    for agent in agents:
+        rounds = [read(path) for path in sorted(folder.glob(f"{agent}_*.json"))]
+        for name in (n for n, record in rounds[0].items() if record["unit"] == "s"):
+            ours = [r[name]["value"] for r in rounds]
+            flops, peak = (
+                rounds[0][name]["analytic_flops"],
+                [r["matmul_peak"]["value"] for r in rounds],
+            )
+            share = statistics.median(flops / t / p for t, p in zip(ours, peak, strict=True))
+            theirs = official.get(f"{agent.removeprefix('update_')}/{name}", [])
+            ratios = [a / b for a, b in zip(ours, theirs, strict=False)]
+            rows.append(
+                [agent.removeprefix("update_"), name, _ms(ours), _ms(theirs)]
+                + [" ".join(f"{ratio:.2f}" for ratio in ratios), f"{flops / 1e9:.2f}"]
+                + [f"{share:.0%}"]
+            )
+    header = ["agent", "program", "ms", "official, ms", "ratio by round", "GFLOP", "of peak"]
+    yield from table(header, rows) if rows else ()
+
+
+def _ms(seconds: list[float]) -> str:
+    return f"{statistics.median(seconds) * 1e3:.1f}" if seconds else ""
+
+
+def loops(folder: pathlib.Path) -> Iterator[str]:
+    """Whole steps and their parts."""
+    rows = []
+    for path in sorted(folder.glob("loop_*.json")):
+        records = read(path)
+        for name in (n for n in records if n.startswith("loop/")):
+            phase = name.removeprefix("loop/")
+            parts = [records[f"{part}/{phase}"] for part in ("loop", "simulate", "learn", "act")]
+            rows.append(
+                [path.stem.removeprefix("loop_"), *phase.split("/")]
+                + [f"{part['value'] * 1e3:.1f}" for part in parts]
+                + [f"{parts[0]['over']:.0%}", f"{1 / parts[0]['value']:.0f}"]
+            )
+    header = ["run", "phase", "envs", "ms a step", "simulate", "learn", "act", "over", "steps/s"]
+    yield from table(header, rows) if rows else ()
+
+
+def envs(folder: pathlib.Path) -> Iterator[str]:
+    """Environments alone."""
+    rows = [
+        [*name.split("/"), f"{record['value'] * 1e3:.2f}", f"{1 / record['value']:.0f}"]
+        for path in sorted(folder.glob("env_*.json"))
+        for name, record in read(path).items()
+    ]
+    yield from table(["task", "what", "how", "ms", "per second"], rows) if rows else ()
+
+
+def convolutions(folder: pathlib.Path) -> Iterator[str]:
+    """Layers of the encoders, GFLOP/s."""
+    path = folder / "conv.json"
+    if not path.exists():
+        return
+    records = read(path)
+    passes = ("forward", "input", "weights", "weights/xla")
+    layers = [name.removesuffix("/forward") for name in records if name.endswith("/forward")]
+    rows = [
+        [layer, *(f"{records[f'{layer}/{p}']['flops_per_s'] / 1e9:.0f}" for p in passes)]
+        for layer in layers
+    ]
+    yield from table(["GFLOP/s", *passes], rows)
+
+
+def memory(folder: pathlib.Path) -> Iterator[str]:
+    """Bytes of a run."""
+    path = folder / "memory.json"
+    if not path.exists():
+        return
+    mib = lambda number: f"{number / 2**20:,.0f}"
+    rows = [
+        [name.removeprefix("memory/"), mib(r["needed"]), mib(r["value"]), f"{r['over']:.1%}"]
+        + [mib(r["settled"])]
+        for name, r in read(path).items()
+    ]
+    yield from table(["MiB", "needed", "peak", "over", "settled"], rows)
+
+
+SECTIONS = {
+    "Updates": updates,
+    "The loop": loops,
+    "Environments": envs,
+    "Convolutions": convolutions,
+    "Memory": memory,
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Prints every table there are records for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folders", nargs="*", type=pathlib.Path, help="all of them by default")
+    args = parser.parse_args(argv)
+    for folder in args.folders or sorted(x for x in RESULTS.iterdir() if x.is_dir()):
+        print(f"# {folder.name}\n")
+        for title, section in SECTIONS.items():
+            lines = list(section(folder))
+            if lines:
+                print(f"## {title}\n", *lines, "", sep="\n")
+
+
+if __name__ == "__main__":
+    main()

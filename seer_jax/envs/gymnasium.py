@@ -1,0 +1,178 @@
+"""Any Gymnasium environment with pictures, as an `Env` with N = 1.
+
+The agent sees the environment's own image observations, or where it has none what it renders,
+scaled down to a square. Gymnasium is imported inside functions: it is an optional dependency.
+"""
+
+import difflib
+import importlib.util
+from typing import Any
+
+import numpy as np
+
+from seer_jax.types import FIRST, LAST, MID, EnvSpec, TimeStep, UnknownTask, UserError
+
+PREFIX = "gymnasium:"
+INSTALL = "This task needs Gymnasium: pip install 'seer_jax[gymnasium]'"
+
+
+def make(task: str, *, seed: int, action_repeat: int, image_size: int) -> "GymnasiumEnv":
+    """Builds an environment.
+
+    Args:
+        task: `gymnasium:` and an id, such as 'gymnasium:CarRacing-v3'.
+        seed: of the environment's random stream.
+        action_repeat: its steps per agent step; their rewards are summed.
+        image_size: height and width of a frame in pixels, at most those of its pictures.
+
+    Raises:
+        UserError: the task is unknown, has no pictures, or an argument does not fit it.
+    """
+    return GymnasiumEnv(parse_task(task), seed, action_repeat, image_size)
+
+
+def parse_task(task: str) -> str:
+    """`gymnasium:` and the registered id of a task.
+
+    Raises:
+        UnknownTask: there is none; the message names the nearest ones.
+        UserError: Gymnasium is missing.
+    """
+    if importlib.util.find_spec("gymnasium") is None:
+        raise UserError(INSTALL)
+    import gymnasium
+
+    name = task.strip().partition(":")[2]
+    known = {registered.lower(): registered for registered in gymnasium.registry}
+    if name.lower() in known:
+        return PREFIX + known[name.lower()]
+    nearest = [known[n] for n in difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)]
+    hint = f" Did you mean {' or '.join(nearest)}?" if nearest else ""
+    raise UnknownTask(
+        f"Unknown Gymnasium environment {name!r}.{hint} All of them: "
+        'python -c "import gymnasium; gymnasium.pprint_registry()"'
+    )
+
+
+class GymnasiumEnv:
+    """One environment behind the `Env` protocol; built by `make`.
+
+    Continuous actions f32[1, A] in [-1, 1] are mapped affinely to the environment's bounds.
+    """
+
+    def __init__(self, task: str, seed: int, action_repeat: int, image_size: int) -> None:
+        import gymnasium
+
+        try:
+            self._env: Any = gymnasium.make(task.removeprefix(PREFIX), render_mode="rgb_array")
+        except Exception as error:  # whatever the package behind an id lacks or refuses
+            raise UserError(f"{task} cannot be built: {error}") from error
+        self._seed, self._steps = seed, 0  # steps since the seed was last set
+        self._seeded = False
+        self._ended = True  # the next step resets
+        self._image_size = image_size
+        seen: Any
+        actions: Any
+        seen, actions = self._env.observation_space, self._env.action_space
+        self._sees_images = seen.dtype == np.uint8 and len(seen.shape or ()) == 3
+        self._discrete = isinstance(actions, gymnasium.spaces.Discrete)
+        bounded = isinstance(actions, gymnasium.spaces.Box) and actions.is_bounded()
+        if not (bounded or (self._discrete and actions.start == 0)):
+            raise UserError(
+                f"{task} has actions in {actions}: need bounded numbers, or 0 to n - 1."
+            )
+        self.spec = EnvSpec(
+            obs_shape=(image_size, image_size, seen.shape[2] if self._sees_images else 3),
+            action_shape=actions.shape,
+            num_actions=int(actions.n) if self._discrete else None,
+            num_envs=1,
+            action_repeat=action_repeat,
+            episode_steps=None,
+        )
+        first = self.reset()  # shows whether the pictures are what they should be
+        assert first.obs.shape == (1, *self.spec.obs_shape)
+        self._seeded, self._ended = False, True
+
+    def reset(self, seed: int | None = None) -> TimeStep:
+        """Starts a new episode; `seed` restarts the random stream."""
+        if seed is not None:
+            self._seed, self._steps, self._seeded = seed, 0, False
+        obs, _ = self._env.reset(seed=None if self._seeded else self._seed)
+        self._seeded, self._ended = True, False
+        return self._time_step(FIRST, 0.0, 1.0, obs)
+
+    def step(self, action: np.ndarray) -> TimeStep:
+        """One agent step. action: f32[1, A] in [-1, 1] or i32[1]; ignored after a LAST step.
+
+        Rewards of the repeats are summed; an episode that ends among them ends the step.
+        """
+        if self._ended:
+            return self.reset()
+        if action.shape != (1, *self.spec.action_shape):
+            raise ValueError(f"action {action.shape}, expected {(1, *self.spec.action_shape)}")
+        control = int(action[0]) if self._discrete else self._to_bounds(action[0])
+        self._steps += 1
+        total = 0.0
+        for _ in range(self.spec.action_repeat):
+            obs, reward, terminated, truncated, _ = self._env.step(control)
+            total += float(reward)
+            self._ended = terminated or truncated
+            if self._ended:
+                break
+        return self._time_step(LAST if self._ended else MID, total, float(not terminated), obs)
+
+    def _to_bounds(self, action: np.ndarray) -> np.ndarray:
+        low, high = self._env.action_space.low, self._env.action_space.high
+        return (low + (high - low) * (action + 1) / 2).astype(self._env.action_space.dtype)
+
+    def _time_step(self, step_type: int, reward: float, discount: float, obs: Any) -> TimeStep:
+        picture = obs if self._sees_images else self._env.render()
+        return TimeStep(
+            step_type=np.array([step_type], np.int32),
+            reward=np.array([reward], np.float32),
+            discount=np.array([discount], np.float32),
+            obs=shrink(picture, self._image_size)[None],
+        )
+
+    def render(self, height: int, width: int) -> np.ndarray:
+        """A u8[height, width, 3] picture of the current state."""
+        screen = self._env.render()
+        rows = np.arange(height) * screen.shape[0] // height
+        columns = np.arange(width) * screen.shape[1] // width
+        return screen[rows][:, columns]
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        """Gymnasium cannot save an episode: what tells this moment's random stream from others."""
+        return {"seed": np.asarray(self._seed), "steps": np.asarray(self._steps)}
+
+    def set_state(self, state: dict[str, np.ndarray]) -> bool:
+        """Begins a new episode, with a seed of its own; this one is lost. Returns False."""
+        mixed = np.random.SeedSequence([int(state["seed"]), int(state["steps"])])
+        self._seed, self._steps = int(mixed.generate_state(1)[0]), 0
+        self._seeded, self._ended = False, True
+        return False
+
+    def close(self) -> None:
+        """Releases the environment."""
+        self._env.close()
+
+
+def shrink(picture: np.ndarray, size: int) -> np.ndarray:
+    """A picture u8[H, W, C] as u8[size, size, C]: each new pixel the mean of those it covers.
+
+    Raises:
+        UserError: if the picture is smaller.
+    """
+    height, width = picture.shape[:2]
+    if min(height, width) < size:
+        raise UserError(
+            f"image_size={size} is larger than the environment's pictures ({height} x {width}): "
+            "lower --image_size."
+        )
+    if height == width == size:
+        return picture
+    rows, columns = np.arange(size) * height // size, np.arange(size) * width // size
+    sums = np.add.reduceat(picture.astype(np.uint32), rows, axis=0)
+    sums = np.add.reduceat(sums, columns, axis=1)
+    covered = np.outer(np.diff([*rows, height]), np.diff([*columns, width]))
+    return (sums / covered[..., None] + 0.5).astype(np.uint8)

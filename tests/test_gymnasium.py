@@ -1,0 +1,92 @@
+"""Gymnasium environments behind the `Env` protocol: real ones, from pictures and from renders."""
+
+import numpy as np
+import pytest
+from runs import TINY, of, read_evals, read_metrics
+
+from seer_jax import build, run
+from seer_jax import config as config_lib
+from seer_jax.envs import gymnasium as adapter
+from seer_jax.types import FIRST, LAST, MID, UnknownTask, UserError
+
+RACING = "gymnasium:CarRacing-v3"
+HILL = "gymnasium:MountainCarContinuous-v0"  # has numbers for observations: is rendered
+
+
+def make(task, **changes):
+    return adapter.make(task, **dict(seed=0, action_repeat=4, image_size=48) | changes)
+
+
+@pytest.mark.parametrize(("task", "actions"), [(RACING, 3), (HILL, 1)])
+def test_what_a_step_holds(task, actions):
+    env = make(task)
+    assert env.spec.obs_shape == (48, 48, 3) and env.spec.action_shape == (actions,)
+    assert env.spec.num_actions is None and env.spec.episode_steps is None
+    steps = [env.step(np.zeros((1, actions), np.float32)) for _ in range(3)]
+    assert [int(step.step_type[0]) for step in steps] == [FIRST, MID, MID]
+    for step in steps:
+        assert step.obs.shape == (1, 48, 48, 3) and step.obs.dtype == np.uint8
+        assert step.reward.dtype == step.discount.dtype == np.float32
+    assert env.render(30, 40).shape == (30, 40, 3)
+    env.close()
+
+
+def test_rewards_of_the_repeats_are_summed_and_actions_reach_the_bounds():
+    """The hill costs 0.1 x action^2 a step; pressing fully costs 0.1."""
+    env = make(HILL)
+    env.reset()
+    for action, reward in ((1.0, -0.4), (-1.0, -0.4), (0.0, 0.0)):
+        step = env.step(np.array([[action]], np.float32))
+        np.testing.assert_allclose(step.reward, [reward], atol=1e-6)
+    env.close()
+
+
+def test_a_time_limit_ends_an_episode_with_discount_1():
+    env = make(HILL, action_repeat=100)
+    env.reset()
+    steps = [env.step(np.zeros((1, 1), np.float32)) for _ in range(11)]
+    types = [int(step.step_type[0]) for step in steps]
+    assert types == [MID] * 9 + [LAST, FIRST]
+    assert [float(step.discount[0]) for step in steps] == [1] * 11
+    env.close()
+
+
+def test_seeds_decide_and_a_restored_run_plays_something_else():
+    first = lambda env: env.reset().obs
+    (one, same), other = (make(RACING) for _ in range(2)), make(RACING, seed=1)
+    np.testing.assert_array_equal(first(one), first(same))
+    assert (first(one) != first(other)).any()  # also: a second episode is another one
+    np.testing.assert_array_equal(one.reset(seed=5).obs, same.reset(seed=5).obs)
+    state = one.get_state()
+    assert not same.set_state(state)
+    assert same.step(np.zeros((1, 3), np.float32)).step_type[0] == FIRST
+    for env in (one, same, other):
+        env.close()
+
+
+def test_shrinking_takes_the_mean_of_what_a_pixel_covers():
+    picture = np.arange(24, dtype=np.uint8).reshape(4, 6, 1)
+    assert adapter.shrink(picture, 2)[..., 0].tolist() == [[4, 7], [16, 19]]
+    uneven = np.array([[0, 3, 6], [0, 3, 6], [9, 9, 9]], np.uint8)[..., None]
+    assert adapter.shrink(uneven, 2)[..., 0].tolist() == [[0, 5], [5, 7]]
+
+
+def test_what_does_not_work_is_said_plainly():
+    with pytest.raises(UnknownTask, match="Did you mean CarRacing-v3"):
+        build.parse_task("gymnasium:CarRacin-v3")
+    with pytest.raises(UserError, match="larger than the environment's pictures"):
+        make(RACING, image_size=100)
+    config = config_lib.preset_config("gymnasium:CartPole-v1", "quick")
+    env = build.make_env(config)
+    with pytest.raises(UserError, match="needs continuous actions"):
+        build.make_agent(config, env.spec)
+    env.close()
+
+
+def test_a_run_trains_freezes_and_evaluates(tmp_path):
+    flags = [f for f in TINY if not f.startswith(("--task", "--action_repeat"))]
+    assert (
+        run.main([f"--task={HILL}", "--action_repeat=50", *flags, f"--logdir={tmp_path}/run"]) == 0
+    )
+    assert [step for step, _ in of(read_metrics(tmp_path / "run"), "freeze/step")] == [40]
+    assert [row["step"] for row in read_evals(tmp_path / "run")] == ["0", "20", "40", "60"]

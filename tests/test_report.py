@@ -1,0 +1,44 @@
+"""The tables that the README and docs/performance.md quote come out of the records."""
+
+import json
+
+from benchmarks import report
+
+
+def record(name, value, **more):
+    return {"name": name, "unit": "s", "value": value, **more}
+
+
+def write(path, *records):
+    path.write_text(json.dumps({"records": records}))
+
+
+def test_updates_stand_beside_the_official_code_round_by_round(tmp_path, capsys):
+    for number, seconds in ((1, 0.5), (2, 0.7)):
+        write(
+            tmp_path / f"update_rainbow_{number}.json",
+            record("update/pixels", seconds, analytic_flops=1e9),
+            {"name": "matmul_peak", "unit": "FLOP/s", "value": 4e9},
+        )
+    official = {"seconds": {"rainbow/update/pixels": [1.0, 1.0]}}
+    (tmp_path / "official.json").write_text(json.dumps(official))
+    report.main([str(tmp_path)])
+    out = capsys.readouterr().out
+    assert "| rainbow | update/pixels | 600.0 | 1000.0 | 0.50 0.70 | 1.00 | 43% |" in out
+
+
+def test_a_folder_without_records_of_a_kind_has_no_table_of_it(tmp_path, capsys):
+    parts = ("loop", "simulate", "learn", "act")
+    write(
+        tmp_path / "loop_cartpole.json",
+        *(record(f"{part}/latents/1", 0.01, over=0.25) for part in parts),
+    )
+    report.main([str(tmp_path)])
+    out = capsys.readouterr().out
+    assert "| cartpole | latents | 1 | 10.0 | 10.0 | 10.0 | 10.0 | 25% | 100 |" in out
+    assert "Updates" not in out and "Memory" not in out
+
+
+def test_the_committed_records_make_tables(capsys):
+    report.main([])
+    assert "|---|" in capsys.readouterr().out
