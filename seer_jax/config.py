@@ -55,6 +55,9 @@ class Config:
     it; auto to freeze once the latents of a probe batch have stopped moving. The official code
     fixes a step for cartpole_swingup only (10,000 of 80,000); elsewhere the preset takes the same
     eighth of the run, which is our choice."""
+    encoder_from: str = ""
+    """Run folder whose encoder to take, frozen from the first step: needs freeze_step=0. With
+    freeze_step=0 alone the encoder is a random one."""
     freeze_earliest: int = 5_000
     """With freeze_step=auto: the step that draws the probe batch, the first that looks at it."""
     freeze_latest: int = 40_000
@@ -331,6 +334,10 @@ def check(config: Config) -> None:
     if isinstance(config.freeze_step, int) and config.freeze_step < 0:
         raise UserError(
             f"freeze_step={config.freeze_step}: give a step from 0 on, or never, or auto."
+        )
+    if config.encoder_from and config.freeze_step != 0:
+        raise UserError(
+            "encoder_from gives an encoder that is frozen from the start: add --freeze_step=0."
         )
     if config.freeze_latest < config.freeze_earliest:
         raise UserError(

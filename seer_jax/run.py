@@ -103,15 +103,21 @@ def _check_same(found: Config, wanted: Config) -> None:
 def run(config: Config) -> int:
     """Builds environment and agent and trains; returns the exit code."""
     # Late: by now the flags are known to be right.
-    from seer_jax import build, freezing, train
+    from seer_jax import build, freezing, train, transfer
 
     env = build.make_env(config)
     try:
         agent = build.make_agent(config, env.spec)
         # What does not fit together is refused before the folder remembers it as its configuration.
         freezing.plan(config, agent, env.spec)
+        read_encoder = None
+        if config.encoder_from:
+            read_encoder = lambda: transfer.read_encoder(config, agent)
+            if not (pathlib.Path(config.logdir) / "config.json").exists():
+                read_encoder()
         logdir = prepare_logdir(config)
-        train.train(config, logdir, env, lambda: build.make_eval_env(config), agent)
+        make_eval_env = lambda: build.make_eval_env(config)
+        train.train(config, logdir, env, make_eval_env, agent, read_encoder=read_encoder)
     except train.Interrupted as stopped:
         print(f"seer_jax: {stopped} The same command resumes.", file=sys.stderr)
         return 130

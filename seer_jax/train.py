@@ -22,7 +22,17 @@ from seer_jax import checkpoint, dispatch, freezing, memory, quantise, settling,
 from seer_jax import replay as replay_lib
 from seer_jax.config import Config
 from seer_jax.logger import Logger
-from seer_jax.types import LAST, Agent, AgentState, Array, Env, Key, TimeStep, UserError
+from seer_jax.types import (
+    LAST,
+    Agent,
+    AgentState,
+    Array,
+    Env,
+    Key,
+    PyTree,
+    TimeStep,
+    UserError,
+)
 
 _CHUNK_IMAGES = 128  # images encoded at a time at the freeze
 _VIDEO_SIZE = 240  # pixels
@@ -66,6 +76,7 @@ def train(
     make_eval_env: Callable[[], Env],
     agent: Agent,
     show_progress: bool = True,
+    read_encoder: Callable[[], PyTree] | None = None,
 ) -> AgentState:
     """Trains until `config.num_steps`, from the newest checkpoint in `logdir` if there is one.
 
@@ -76,6 +87,7 @@ def train(
         make_eval_env: builds the environment to evaluate in, when it is first needed.
         agent: the learner.
         show_progress: draw a progress bar, where stderr is a terminal.
+        read_encoder: reads the encoder that the freeze keeps instead of the run's own.
 
     Returns:
         The agent at the end.
@@ -85,7 +97,7 @@ def train(
         UserError: if the run cannot go on; the last checkpoint stands.
     """
     with contextlib.ExitStack() as stack:
-        run = Run(config, logdir, env, make_eval_env, agent)
+        run = Run(config, logdir, env, make_eval_env, agent, read_encoder)
         stack.callback(run.close)
         fresh = run.restore_or_start()
         run.logger = stack.enter_context(
@@ -124,8 +136,10 @@ class Run:
         env: Env,
         make_eval_env: Callable[[], Env],
         agent: Agent,
+        read_encoder: Callable[[], PyTree] | None = None,
     ) -> None:
         self.config, self.logdir, self.env, self.agent = config, logdir, env, agent
+        self.read_encoder = read_encoder
         self.make_eval_env = make_eval_env
         self.eval_env: Env | None = None
         self.checkpoints = checkpoint.Checkpoints(logdir / "checkpoints")
@@ -269,6 +283,8 @@ class Run:
             chunk=max(1, _CHUNK_IMAGES // (self.config.num_copies * self.env.spec.num_envs)),
         )
         self.state = self.agent.freeze(self.state)
+        if self.read_encoder is not None:
+            self.state = self.state.replace(frozen=self.read_encoder())
         self.probe = None
         encoded = rows * self.env.spec.num_envs * self.config.num_copies
         self.progress.flops += self.agent.flops.encode * encoded

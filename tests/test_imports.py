@@ -41,7 +41,8 @@ MAY_IMPORT = {
     # What a user calls; only `build` knows which environments and agents there are.
     "build": "types agents.* config envs.*",
     "policy": "types config checkpoint dispatch build",
-    "run": "types config freezing train build",
+    "transfer": "types config checkpoint",
+    "run": "types config freezing train build transfer",
     "doctor": "types envs.*",
     "__init__": "policy",
     "agents": "",

@@ -1,0 +1,46 @@
+"""An encoder that another run has trained, for a run that begins with it frozen.
+
+The two runs must see alike: the same frames, the same crops, the same convolutions. The task, the
+heads and everything else may differ.
+"""
+
+import pathlib
+
+import jax
+
+from seer_jax import checkpoint
+from seer_jax import config as config_lib
+from seer_jax.config import Config
+from seer_jax.types import Agent, PyTree, UserError
+
+# What decides how an encoder sees, as far as an agent has it.
+_OF_RUN = ("algorithm", "image_size", "frame_stack")
+_OF_AGENT = ("encoder", "crop_size", "pixel_offset", "num_filters", "strides", "latent_size")
+
+
+def read_encoder(config: Config, agent: Agent) -> PyTree:
+    """The encoder of the newest checkpoint in `config.encoder_from`, frozen there or not.
+
+    Raises:
+        UserError: if there is none, or it does not see as this run does.
+    """
+    logdir = pathlib.Path(config.encoder_from)
+    source = config_lib.read(logdir)
+    there, here = ({n: getattr(c, n) for n in _OF_RUN} for c in (source, config))
+    for values, c in ((there, source), (here, config)):
+        values |= {name: getattr(c.agent, name, None) for name in _OF_AGENT}
+    if there != here:
+        different = ", ".join(
+            f"{name}={there[name]} there and {here[name]} here"
+            for name in here
+            if there[name] != here[name]
+        )
+        raise UserError(f"The encoder of {logdir} sees in another way: {different}.")
+    restored = checkpoint.restore_once(logdir / "checkpoints", ("state",))
+    if restored is None:
+        raise UserError(f"{logdir} holds no checkpoint yet: let the run reach its first one.")
+    items, progress = restored
+    place = ".frozen" if progress["phase"] == "latents" else ".params.encoder"
+    arrays = {path.removeprefix(place): x for path, x in items["state"].items()}
+    template = jax.eval_shape(lambda key: agent.freeze(agent.init(key)).frozen, jax.random.key(0))
+    return jax.device_put(checkpoint.rebuild(template, arrays))

@@ -1,0 +1,76 @@
+"""A run that begins with the encoder of another, from pixels or from latents, and with no other."""
+
+import shutil
+
+import numpy as np
+import pytest
+from runs import TINY, assert_same_arrays, of, read_checkpoint, read_metrics
+
+from seer_jax import config as config_lib
+from seer_jax import run
+from seer_jax.types import UserError
+
+pytestmark = pytest.mark.usefixtures("compile_once")
+
+
+def encoder(logdir, place):
+    items, _ = read_checkpoint(logdir)
+    arrays = items["state"].items()
+    return {path.removeprefix(place): x for path, x in arrays if path.startswith(place)}
+
+
+def flags(logdir, source, *more):
+    others = [f for f in TINY if not f.startswith(("--freeze_step", "--task"))]
+    task = ("--task=cartpole_balance", "--freeze_step=0", f"--encoder_from={source}")
+    return [*others, *task, f"--logdir={logdir}", *more]
+
+
+def test_the_encoder_of_another_task_is_kept_to_the_end(trained, tmp_path):
+    assert run.main(flags(tmp_path / "run", trained)) == 0
+    given = encoder(trained, ".frozen")
+    assert len(given) > 5
+    assert_same_arrays(encoder(tmp_path / "run", ".frozen"), given)
+    lines = read_metrics(tmp_path / "run")
+    assert of(lines, "freeze/step") == [(0, 0)] and of(lines, "freeze/rows") == [(0, 0)]
+
+
+def test_it_need_not_be_frozen_there_and_is_read_again_after_an_early_kill(tmp_path):
+    assert run.main([*TINY, "--num_steps=30", f"--logdir={tmp_path}/pixels"]) == 0
+    logdir = tmp_path / "run"
+    logdir.mkdir()
+    config = run.parse(flags(logdir, tmp_path / "pixels"))
+    config_lib.write(config, logdir)  # as a run leaves it that was killed before a checkpoint
+    (logdir / "checkpoints").mkdir()
+    assert run.run(config) == 0
+    given = encoder(tmp_path / "pixels", ".params.encoder")
+    kept = encoder(logdir, ".frozen")
+    assert kept and all((given[path] == x).all() for path, x in kept.items())
+    random = run.main([*flags(tmp_path / "random", ""), "--encoder_from="])
+    assert random == 0
+    assert any(
+        not np.array_equal(kept[path], x)
+        for path, x in encoder(tmp_path / "random", ".frozen").items()
+    )
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--freeze_step=40"], "add --freeze_step=0"),
+        (["--crop_size=22"], "crop_size=20 there and 22 here"),
+        (["--encoder_from=nowhere"], "nowhere holds no run"),
+    ],
+)
+def test_what_does_not_fit_is_said_before_a_folder_is_made(
+    trained, tmp_path, capsys, more, message
+):
+    assert run.main(flags(tmp_path / "run", trained, *more)) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_source_without_a_checkpoint_is_refused(trained, tmp_path):
+    shutil.copy(trained / "config.json", tmp_path)
+    config = run.parse(flags(tmp_path / "run", tmp_path))
+    with pytest.raises(UserError, match="holds no checkpoint yet"):
+        run.run(config)
