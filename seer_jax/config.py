@@ -172,7 +172,9 @@ def _paper(task: str) -> Config:
 def _quick(task: str) -> Config:
     """A smaller agent on smaller, plainer pictures: minutes on two CPU cores.
 
-    Its crops move by 4 pixels of 52, not by 16 of 100: less of a small picture is lost.
+    Its crops move by 4 pixels of 52, not by 16 of 100: less of a small picture is lost. In so few
+    updates the official target network (critic_tau=0.01) lets values reach half of what they should
+    be; returns over three steps and a faster target let them arrive.
     """
     return dataclasses.replace(
         _paper(task),
@@ -186,7 +188,13 @@ def _quick(task: str) -> Config:
         render_quality="fast",
         eval_episodes=5,
         agent=curl_sac.Config(
-            crop_size=48, pixel_offset=0.35, num_filters=16, strides=(2, 2, 1, 1), hidden_size=512
+            crop_size=48,
+            pixel_offset=0.35,
+            num_filters=16,
+            strides=(2, 2, 1, 1),
+            hidden_size=512,
+            n_step=3,
+            critic_tau=0.05,
         ),
     )
 
