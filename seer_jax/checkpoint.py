@@ -54,8 +54,9 @@ class Checkpoints:
 
         Args:
             step: agent steps done; names the checkpoint.
-            items: pytrees of arrays by name. Host views of device memory are fine: nothing is
-                copied before it is compressed, and all references are dropped on return.
+            items: pytrees of arrays by name. Host views of device memory are fine: all references
+                are dropped on return. Writing takes up to twice their bytes for a while
+                (benchmarks/memory.py), which orbax gives back.
             progress: JSON-serialisable counters.
 
         Raises:
