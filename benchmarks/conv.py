@@ -2,8 +2,8 @@
 
     python -m benchmarks.conv --json=conv.json
 
-For each layer the forward pass, the gradient of its input and that of its weights, in GFLOP/s and
-as share of the matmul peak. `weights/xla` is what XLA makes of the plain convolution, `weights`
+For each layer the forward pass, the gradient of its input and that of its weights, in GFLOP/s.
+`weights/xla` is what XLA makes of the plain convolution, `weights`
 what an update runs (the two differ on CPUs only, see seer_jax/conv.py).
 """
 
@@ -57,6 +57,12 @@ def plain_conv2d(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 
 def measure_layer(layer: Layer, repeats: int) -> list[dict[str, Any]]:
     """Records of one layer: seconds and FLOP/s of each pass."""
+
+    def weight_gradient(
+        function: Callable[..., jax.Array], x: jax.Array, kernel: jax.Array, grad: jax.Array
+    ) -> Any:
+        return jax.vjp(partial(function, x), kernel)[1](grad)
+
     keys = jax.random.split(jax.random.key(0), 3)
     x = jax.random.normal(keys[0], (layer.batch, layer.side, layer.side, layer.channels))
     kernel = jax.random.normal(keys[1], (layer.size, layer.size, layer.channels, layer.features))
@@ -69,16 +75,13 @@ def measure_layer(layer: Layer, repeats: int) -> list[dict[str, Any]]:
         "input": partial(
             jax.jit(lambda x, g: jax.vjp(lambda x: ours(x, kernel), x)[1](g)), x, grad
         ),
-        "weights": partial(jax.jit(lambda k, g: jax.vjp(partial(ours, x), k)[1](g)), kernel, grad),
-        "weights/xla": partial(
-            jax.jit(lambda k, g: jax.vjp(partial(plain, x), k)[1](g)), kernel, grad
-        ),
+        "weights": partial(jax.jit(partial(weight_gradient, ours)), x, kernel, grad),
+        "weights/xla": partial(jax.jit(partial(weight_gradient, plain)), x, kernel, grad),
     }
     work = layer.batch * flops.conv(layer.channels, layer.features, layer.size, out.shape[1])
     calls = dict.fromkeys(passes, max(1, int(2e9 / work)))
     return [
-        {"name": f"{layer.name}/{name}", "unit": "s", "value": timing.median}
-        | {"low": timing.low, "high": timing.high, "repeats": timing.repeats}
+        measure.record(f"{layer.name}/{name}", timing)
         | {"analytic_flops": work, "flops_per_s": work / timing.median}
         for name, timing in measure.interleaved(passes, repeats, calls).items()
     ]

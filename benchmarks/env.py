@@ -79,12 +79,7 @@ def measure_task(
     timings = measure.interleaved(passes, repeats)
     for env in envs:
         env.close()
-    return [
-        {"name": name, "unit": "s", "value": timing.median / scale[name]}
-        | {"low": timing.low / scale[name], "high": timing.high / scale[name]}
-        | {"repeats": timing.repeats}
-        for name, timing in timings.items()
-    ]
+    return [measure.record(name, timing, scale[name]) for name, timing in timings.items()]
 
 
 def main(argv: list[str] | None = None) -> None:

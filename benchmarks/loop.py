@@ -110,16 +110,15 @@ def measure_loop(config: Config, repeats: int, passes: int) -> list[dict[str, An
             if phase == "latents":
                 run.freeze()
             timings = measure.interleaved(parts(run, passes), repeats)
-            per_step = {name: t.median / passes / config.num_envs for name, t in timings.items()}
-            ideal = max(per_step["simulate"], per_step["learn"]) + per_step["act"]
-            for name, timing in timings.items():
-                scale = passes * config.num_envs
-                records.append(
-                    {"name": f"{name}/{phase}/{config.num_envs}", "unit": "s"}
-                    | {"value": per_step[name], "low": timing.low / scale}
-                    | {"high": timing.high / scale, "repeats": timing.repeats}
-                    | ({"over": per_step["loop"] / ideal - 1} if name == "loop" else {})
+            found = {
+                name: measure.record(
+                    f"{name}/{phase}/{config.num_envs}", timing, passes * config.num_envs
                 )
+                for name, timing in timings.items()
+            }
+            loop, simulate, learn, act = (record["value"] for record in found.values())
+            found["loop"]["over"] = loop / (max(simulate, learn) + act) - 1
+            records += found.values()
     return records
 
 

@@ -60,6 +60,13 @@ def _timing(samples: list[float]) -> Timing:
     return Timing(statistics.median(samples), quartiles[0], quartiles[2], len(samples))
 
 
+def record(name: str, timing: Timing, calls: float = 1) -> dict[str, Any]:
+    """A timing of so many calls at once as a record: seconds of one."""
+    quartiles = {"low": timing.low / calls, "high": timing.high / calls}
+    value = timing.median / calls
+    return {"name": name, "unit": "s", "value": value, **quartiles, "repeats": timing.repeats}
+
+
 def matmul_flops_per_s(size: int = 2048, repeats: int = 5) -> float:
     """The machine's float32 matmul rate, the best of some products of square matrices."""
     matrix = jnp.ones((size, size), jnp.float32)

@@ -146,14 +146,9 @@ def measure_update(config: Config, spec: EnvSpec, repeats: int) -> list[dict[str
     records = []
     for name, timing in timings.items():
         per_call = 2 if name.startswith("update") else 1
-        seconds = timing.median / per_call
-        record = {
-            "name": name,
-            "unit": "s",
-            "value": seconds,
-            "low": timing.low / per_call,
-            "high": timing.high / per_call,
-            "repeats": timing.repeats,
+        record = measure.record(name, timing, per_call)
+        seconds = record["value"]
+        record |= {
             "analytic_flops": analytic[name],
             "flops_per_s": analytic[name] / seconds,
             "share_of_peak": analytic[name] / seconds / peak,

@@ -3,7 +3,7 @@
     python -m experiments.STUDY --task=TASK --seeds 0 1 2 --jobs 2
 
 With --jobs=2 two runs go on side by side, each held to one core, so that wall-clock times compare.
-Every run that ends is added to experiments/results/STUDY_TASK.csv: a row for each of its
+Every run that ends is added to experiments/results/STUDY_TASK_PRESET.csv: a row for each of its
 evaluations, with commit, versions, hardware and command. Runs that are there already are not
 repeated, and an interrupted one goes on from its last checkpoint. Then the table is printed. Flags
 that a study does not know go to seer_jax.run.
@@ -133,7 +133,7 @@ def run_study(study: Study, description: str, argv: list[str] | None = None) -> 
     parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("runs"))
     parser.add_argument("--results", type=pathlib.Path, help="the CSV file to add to")
     args, flags = parser.parse_known_args(argv)
-    results = args.results or RESULTS / f"{study.name}_{args.task}.csv"
+    results = args.results or RESULTS / f"{study.name}_{args.task}_{args.preset}.csv"
     cores = sorted(os.sched_getaffinity(0))
     free: queue.SimpleQueue[int | None] = queue.SimpleQueue()
     for core in cores[: args.jobs] if args.jobs > 1 else [None]:

@@ -154,6 +154,19 @@ def restore_once(
         return checkpoints.restore(names)
 
 
+def restore_state(logdir: pathlib.Path) -> tuple[Flat, dict[str, Any]]:
+    """The learner in the newest readable checkpoint of a run folder, and the counters.
+
+    Raises:
+        UserError: if there is no checkpoint, or none can be read.
+    """
+    restored = restore_once(logdir / "checkpoints", ("state",))
+    if restored is None:
+        raise UserError(f"{logdir} holds no checkpoint yet: let the run reach its first one.")
+    items, progress = restored
+    return items["state"], progress
+
+
 def rebuild(template: PyTree, arrays: Flat) -> PyTree:
     """Arrays of one item in the structure of `template`, which gives shapes and dtypes.
 

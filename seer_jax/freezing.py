@@ -71,8 +71,8 @@ def plan(config: Config, agent: Agent, spec: EnvSpec) -> Plan:
     budget = config.replay_capacity * replay_lib.row_bytes(frame_row) // num_envs
     if config.replay_memory is not None:
         budget = parse_bytes(config.replay_memory)
-    frame_steps = config.last_freeze_step
-    frame_steps = config.num_steps if frame_steps is None else frame_steps
+    last = config.last_freeze_step
+    frame_steps = config.num_steps if last is None else last
     needed = [
         rows_of(min(steps, config.num_steps), spec) for steps in (frame_steps, config.num_steps)
     ]
@@ -81,7 +81,7 @@ def plan(config: Config, agent: Agent, spec: EnvSpec) -> Plan:
         min(budget // replay_lib.row_bytes(row), most)
         for row, most in zip(rows, needed, strict=True)
     ]
-    phases = 1 if config.last_freeze_step is None else 2
+    phases = 1 if last is None else 2
     _check_budget(config, spec, budget, capacities[:phases], needed[:phases], rows[:phases])
     return Plan(frame_row, capacities[0], latent_row, capacities[1])
 

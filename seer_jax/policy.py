@@ -12,7 +12,7 @@ import numpy as np
 
 from seer_jax import build, checkpoint, dispatch
 from seer_jax import config as config_lib
-from seer_jax.types import Env, TimeStep, UserError
+from seer_jax.types import Env, TimeStep
 
 
 class Policy:
@@ -31,10 +31,7 @@ class Policy:
         """
         logdir = pathlib.Path(logdir)
         self.config = config_lib.read(logdir)
-        restored = checkpoint.restore_once(logdir / "checkpoints", ("state",))
-        if restored is None:
-            raise UserError(f"{logdir} holds no checkpoint yet: let the run reach its first one.")
-        items, progress = restored
+        arrays, progress = checkpoint.restore_state(logdir)
         self.step: int = progress["step"]
         env = self.make_env()
         agent = build.make_agent(self.config, env.spec)
@@ -43,7 +40,7 @@ class Policy:
         state = jax.eval_shape(agent.init, jax.random.key(0))
         if progress["phase"] == "latents":
             state = jax.eval_shape(agent.freeze, state)
-        self._state = jax.device_put(checkpoint.rebuild(state, items["state"]))
+        self._state = jax.device_put(checkpoint.rebuild(state, arrays))
         self._stack = self._functions.empty_stack(env.spec.num_envs)
         self._key, self._calls = jax.random.key(self.config.seed), 0
 

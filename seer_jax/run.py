@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import functools
 import pathlib
 import sys
 from typing import get_args
@@ -112,7 +113,8 @@ def run(config: Config) -> int:
         freezing.plan(config, agent, env.spec)
         read_encoder = None
         if config.encoder_from:
-            read_encoder = lambda: transfer.read_encoder(config, agent)
+            # Once: a checkpoint is long to read, and the freeze follows at once.
+            read_encoder = functools.cache(lambda: transfer.read_encoder(config, agent))
             if not (pathlib.Path(config.logdir) / "config.json").exists():
                 read_encoder()
         logdir = prepare_logdir(config)

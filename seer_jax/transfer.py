@@ -36,11 +36,8 @@ def read_encoder(config: Config, agent: Agent) -> PyTree:
             if there[name] != here[name]
         )
         raise UserError(f"The encoder of {logdir} sees in another way: {different}.")
-    restored = checkpoint.restore_once(logdir / "checkpoints", ("state",))
-    if restored is None:
-        raise UserError(f"{logdir} holds no checkpoint yet: let the run reach its first one.")
-    items, progress = restored
+    saved, progress = checkpoint.restore_state(logdir)
     place = ".frozen" if progress["phase"] == "latents" else ".params.encoder"
-    arrays = {path.removeprefix(place): x for path, x in items["state"].items()}
+    arrays = {path.removeprefix(place): x for path, x in saved.items()}
     template = jax.eval_shape(lambda key: agent.freeze(agent.init(key)).frozen, jax.random.key(0))
     return jax.device_put(checkpoint.rebuild(template, arrays))

@@ -7,6 +7,7 @@ from runs import TINY, of, read_evals, read_metrics
 from seer_jax import build, run
 from seer_jax import config as config_lib
 from seer_jax.envs import gymnasium as adapter
+from seer_jax.envs import pictures
 from seer_jax.types import FIRST, LAST, MID, UnknownTask, UserError
 
 RACING = "gymnasium:CarRacing-v3"
@@ -66,9 +67,9 @@ def test_seeds_decide_and_a_restored_run_plays_something_else():
 
 def test_shrinking_takes_the_mean_of_what_a_pixel_covers():
     picture = np.arange(24, dtype=np.uint8).reshape(4, 6, 1)
-    assert adapter.shrink(picture, 2)[..., 0].tolist() == [[4, 7], [16, 19]]
+    assert pictures.shrink(picture, 2)[..., 0].tolist() == [[4, 7], [16, 19]]
     uneven = np.array([[0, 3, 6], [0, 3, 6], [9, 9, 9]], np.uint8)[..., None]
-    assert adapter.shrink(uneven, 2)[..., 0].tolist() == [[0, 5], [5, 7]]
+    assert pictures.shrink(uneven, 2)[..., 0].tolist() == [[0, 5], [5, 7]]
 
 
 def test_what_does_not_work_is_said_plainly():

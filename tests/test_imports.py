@@ -30,7 +30,9 @@ MAY_IMPORT = {
     "config": "types agents.*",
     "freezing": "types memory quantise replay config",
     # Environments are told apart here and nowhere else.
-    "envs.*": "types",
+    "envs.pictures": "types",
+    "envs.restarts": "",
+    "envs.*": "types envs.pictures envs.restarts",
     # The loop and what it writes.
     "logger": "types",
     "checkpoint": "types",

@@ -148,7 +148,7 @@ def test_a_killed_game_resumes_with_new_games(tmp_path):
     Killable(logdir, tmp_path / "cache", flags).finish()
     _, progress = read_checkpoint(logdir)
     assert progress["step"] == 600 and progress["phase"] == "latents"
-    # 500 steps after learning began, less those of the pass that crossed it.
+    # One for each step after the first 100.
     assert progress["updates"] == 500
     assert [row["step"] for row in read_evals(logdir)] == ["0", "300", "600"]
     assert [step for step, _ in of(read_metrics(logdir), "freeze/step")] == [300]

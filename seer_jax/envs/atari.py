@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from seer_jax.envs import pictures, restarts
 from seer_jax.types import EnvSpec, TimeStep, UnknownTask, UserError
 
 # Scores of random play and of a human in the 26 games of Atari 100k, as its papers give them.
@@ -187,20 +188,16 @@ class AtariEnv:
 
     def render(self, height: int, width: int) -> np.ndarray:
         """A u8[height, width, 3] picture of the first game."""
-        screen = self._pool.render(env_ids=[0])[0]
-        rows = np.arange(height) * screen.shape[0] // height
-        columns = np.arange(width) * screen.shape[1] // width
-        return screen[rows][:, columns]
+        return pictures.resample(self._pool.render(env_ids=[0])[0], height, width)
 
     def get_state(self) -> dict[str, np.ndarray]:
         """EnvPool cannot save a game: what tells this moment's random stream from others."""
-        return {"seed": np.asarray(self._seed), "steps": np.asarray(self._steps)}
+        return restarts.moment(self._seed, self._steps)
 
     def set_state(self, state: dict[str, np.ndarray]) -> bool:
         """Begins new games, with a seed of their own; those under way are lost. Returns False."""
-        mixed = np.random.SeedSequence([int(state["seed"]), int(state["steps"])])
         self.close()
-        self._seed, self._steps = int(mixed.generate_state(1)[0]) % 2**31, 0
+        self._seed, self._steps = restarts.seed_after(state) % 2**31, 0
         self._pool = self._make_pool(self._seed)
         self._started = False
         return False

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from seer_jax.envs import pictures, restarts
 from seer_jax.types import FIRST, LAST, MID, EnvSpec, TimeStep, UnknownTask, UserError
 
 PREFIX = "gymnasium:"
@@ -131,48 +132,23 @@ class GymnasiumEnv:
             step_type=np.array([step_type], np.int32),
             reward=np.array([reward], np.float32),
             discount=np.array([discount], np.float32),
-            obs=shrink(picture, self._image_size)[None],
+            obs=pictures.shrink(picture, self._image_size)[None],
         )
 
     def render(self, height: int, width: int) -> np.ndarray:
         """A u8[height, width, 3] picture of the current state."""
-        screen = self._env.render()
-        rows = np.arange(height) * screen.shape[0] // height
-        columns = np.arange(width) * screen.shape[1] // width
-        return screen[rows][:, columns]
+        return pictures.resample(self._env.render(), height, width)
 
     def get_state(self) -> dict[str, np.ndarray]:
         """Gymnasium cannot save an episode: what tells this moment's random stream from others."""
-        return {"seed": np.asarray(self._seed), "steps": np.asarray(self._steps)}
+        return restarts.moment(self._seed, self._steps)
 
     def set_state(self, state: dict[str, np.ndarray]) -> bool:
         """Begins a new episode, with a seed of its own; this one is lost. Returns False."""
-        mixed = np.random.SeedSequence([int(state["seed"]), int(state["steps"])])
-        self._seed, self._steps = int(mixed.generate_state(1)[0]), 0
+        self._seed, self._steps = restarts.seed_after(state), 0
         self._seeded, self._ended = False, True
         return False
 
     def close(self) -> None:
         """Releases the environment."""
         self._env.close()
-
-
-def shrink(picture: np.ndarray, size: int) -> np.ndarray:
-    """A picture u8[H, W, C] as u8[size, size, C]: each new pixel the mean of those it covers.
-
-    Raises:
-        UserError: if the picture is smaller.
-    """
-    height, width = picture.shape[:2]
-    if min(height, width) < size:
-        raise UserError(
-            f"image_size={size} is larger than the environment's pictures ({height} x {width}): "
-            "lower --image_size."
-        )
-    if height == width == size:
-        return picture
-    rows, columns = np.arange(size) * height // size, np.arange(size) * width // size
-    sums = np.add.reduceat(picture.astype(np.uint32), rows, axis=0)
-    sums = np.add.reduceat(sums, columns, axis=1)
-    covered = np.outer(np.diff([*rows, height]), np.diff([*columns, width]))
-    return (sums / covered[..., None] + 0.5).astype(np.uint8)

@@ -1,0 +1,14 @@
+"""For simulators that cannot be saved: a restored run begins new episodes, with a seed of its own."""
+
+import numpy as np
+
+
+def moment(seed: int, steps: int) -> dict[str, np.ndarray]:
+    """What tells this moment's random stream from others: its seed, and the steps since."""
+    return {"seed": np.asarray(seed), "steps": np.asarray(steps)}
+
+
+def seed_after(moment: dict[str, np.ndarray]) -> int:
+    """The seed, 0 to 2**32 - 1, of the episodes that follow a restored moment."""
+    mixed = np.random.SeedSequence([int(moment["seed"]), int(moment["steps"])])
+    return int(mixed.generate_state(1)[0])
