@@ -24,6 +24,7 @@ from seer_jax.types import PyTree, UserError
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError)
 _SPARE_BYTES = 16 * 2**20
 _CHECKSUMS = "checksums.json"
+_CHUNK_BYTES = 4 * 2**20  # compressed and written at a time
 
 Flat = dict[str, np.ndarray]  # arrays by path within a pytree
 
@@ -46,7 +47,9 @@ class Checkpoints:
                 cleanup_tmp_directories=True,  # what a kill left half written
                 read_only=self._read_only,
             )
-            self._manager = ocp.CheckpointManager(self._directory.absolute(), options=options)
+            self._manager = ocp.CheckpointManager(
+                self._directory.absolute(), options=options, handler_registry=_handlers()
+            )
         return self._manager
 
     def save(self, step: int, items: dict[str, PyTree], progress: dict[str, Any]) -> None:
@@ -54,9 +57,8 @@ class Checkpoints:
 
         Args:
             step: agent steps done; names the checkpoint.
-            items: pytrees of arrays by name. Host views of device memory are fine: all references
-                are dropped on return. Writing takes up to twice their bytes for a while
-                (benchmarks/memory.py), which orbax gives back.
+            items: pytrees of arrays by name. Host views of device memory are fine: they are not
+                copied, and all references are dropped on return.
             progress: JSON-serialisable counters.
 
         Raises:
@@ -71,7 +73,11 @@ class Checkpoints:
                 f"{needed / 2**20:.0f} MiB needed, {free / 2**20:.0f} MiB free. Earlier "
                 "checkpoints are intact: make room and run the same command again."
             )
-        arguments = {name: ocp.args.PyTreeSave(tree) for name, tree in flat.items()}
+        in_chunks = ocp.SaveArgs(chunk_byte_size=_CHUNK_BYTES)
+        arguments = {
+            name: ocp.args.PyTreeSave(tree, save_args=dict.fromkeys(tree, in_chunks))
+            for name, tree in flat.items()
+        }
         try:
             self._open().save(
                 step, args=ocp.args.Composite(progress=ocp.args.JsonSave(progress), **arguments)
@@ -144,6 +150,18 @@ class Checkpoints:
         while not directory.exists():
             directory = directory.parent
         return directory
+
+
+def _handlers() -> ocp.handlers.CheckpointHandlerRegistry:
+    """orbax's own, but for what costs memory: its copy of every array before it writes, and its
+    format (OCDBT) that gathers the compressed chunks until all are there."""
+    as_they_are = ocp.type_handlers.NumpyHandler(deepcopy_host_arrays=False)
+    types = ocp.type_handlers.create_type_handler_registry((np.ndarray, as_they_are))
+    arrays = ocp.PyTreeCheckpointHandler(type_handler_registry=types, use_ocdbt=False)
+    registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
+    for arguments in (ocp.args.PyTreeSave, ocp.args.PyTreeRestore):
+        registry.add(None, arguments, arrays)
+    return registry
 
 
 def restore_once(

@@ -270,6 +270,7 @@ class Run:
 
     def freeze(self) -> None:
         """Freezes the encoder and turns the rows held into latents; loses none."""
+        memory.give_back_freed()  # what updates used, before frames and latents are held together
         start, rows = time.perf_counter(), int(self.replay.size)
         before = replay_lib.replay_bytes(self.replay)
         self.replay, quality = freezing.to_latents(
@@ -286,6 +287,7 @@ class Run:
         if self.read_encoder is not None:
             self.state = self.state.replace(frozen=self.read_encoder())
         self.probe = None
+        memory.give_back_freed()
         encoded = rows * self.env.spec.num_envs * self.config.num_copies
         self.progress.flops += self.agent.flops.encode * encoded
         self.logger.write(

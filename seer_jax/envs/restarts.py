@@ -1,4 +1,4 @@
-"""For simulators that cannot be saved: a restored run begins new episodes, with a seed of its own."""
+"""For simulators that cannot be saved: a restored run begins new episodes from its own seed."""
 
 import numpy as np
 

@@ -1,0 +1,49 @@
+"""What checkpoint.py alone promises; that runs resume is in test_train.py, test_run.py, test_kill.py."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from seer_jax import checkpoint
+
+MIB = 2**20
+
+
+def test_arrays_of_any_dtype_and_scalars_come_back_as_they_were(tmp_path):
+    items = {"a": {"x": np.arange(12, dtype=np.uint8), "y": np.float32(3)}, "b": [np.ones((2, 1))]}
+    checkpoints = checkpoint.Checkpoints(tmp_path)
+    checkpoints.save(3, items, {"step": 3})
+    checkpoints.close()
+    restored, progress = checkpoint.restore_once(tmp_path, ("a", "b"))
+    assert progress == {"step": 3}
+    again = {name: checkpoint.rebuild(items[name], arrays) for name, arrays in restored.items()}
+    np.testing.assert_equal(again, items)
+    assert again["a"]["x"].dtype == np.uint8
+
+
+WRITE_A_LARGE_ARRAY = """
+import pathlib, sys
+import numpy as np
+from seer_jax import checkpoint
+
+def peak():
+    status = pathlib.Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+checkpoints = checkpoint.Checkpoints(pathlib.Path(sys.argv[1]))
+checkpoints.save(0, {"small": np.zeros(4)}, {})
+large = np.random.default_rng(0).integers(0, 256, (256, 2**20), np.uint8)
+pathlib.Path("/proc/self/clear_refs").write_text("5")
+before = peak()
+checkpoints.save(1, {"large": large}, {})
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
+def test_writing_takes_much_less_memory_than_what_is_written(tmp_path):
+    command = [sys.executable, "-c", WRITE_A_LARGE_ARRAY, str(tmp_path / "checkpoints")]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert int(printed) < 128 * MIB  # of 256
