@@ -102,7 +102,7 @@ def measure_loop(config: Config, repeats: int, passes: int) -> list[dict[str, An
         learning_starts=_ROWS - 10 * config.num_envs,
         replay_capacity=_ROWS + 2 * windows,
     )
-    records = []
+    records: list[dict[str, Any]] = []
     with opened_run(config, build.make_env(config)) as run:
         while run.progress.step < _ROWS:
             run.step()

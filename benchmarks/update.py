@@ -117,8 +117,8 @@ def xla_flops(config: Config, spec: EnvSpec, frozen: bool) -> tuple[float, float
     with mock.patch.object(conv, "conv2d", plain_conv2d):
         state = jax.eval_shape(agent.init, key)
         if frozen:
-            obs = jax.eval_shape(lambda s, x: agent.encode(s.encoder, agent.view(x)), state, obs)
             state = jax.eval_shape(agent.freeze, state)
+            obs = jax.eval_shape(lambda s, x: agent.encode(s.frozen, agent.view(x)), state, obs)
         transition = Transition(obs, actions, scalars, scalars, obs, scalars)
         counted = flops.xla_count(agent.update, state, transition, key)
     return by_hand * batch, counted

@@ -63,7 +63,8 @@ def plan(config: Config, agent: Agent, spec: EnvSpec) -> Plan:
     obs = jax.ShapeDtypeStruct((num_envs, height, width, channels * config.frame_stack), jnp.uint8)
 
     def latents(key: Key, obs: Array) -> PyTree:
-        copies = encode_copies(agent, agent.init(key).encoder, obs, key, config.num_copies)
+        frozen = agent.freeze(agent.init(key)).frozen
+        copies = encode_copies(agent, frozen, obs, key, config.num_copies)
         return jax.tree.map(lambda x: x.astype(config.latent_dtype), copies)
 
     latent_row = frame_row._replace(obs=jax.eval_shape(latents, jax.random.key(0), obs))

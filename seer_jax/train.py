@@ -257,7 +257,7 @@ class Run:
             return False
         progress.probed = progress.step
         progress.flops += settling.PROBE_SIZE * self.agent.flops.encode
-        encoder = self.state.encoder
+        encoder = self.agent.freeze(self.state).frozen
         if self.probe is None:
             key = jax.random.fold_in(self.keys.freeze, progress.iteration)
             self.probe = self.functions.draw_probe(encoder, self.replay, key)
@@ -273,19 +273,19 @@ class Run:
         memory.give_back_freed()  # what updates used, before frames and latents are held together
         start, rows = time.perf_counter(), int(self.replay.size)
         before = replay_lib.replay_bytes(self.replay)
+        self.state = self.agent.freeze(self.state)
+        if self.read_encoder is not None:
+            self.state = self.state.replace(frozen=self.read_encoder())
         self.replay, quality = freezing.to_latents(
             self.replay,
             lambda replay, age, key: self.functions.encode_rows(
-                self.state.encoder, replay, age, key
+                self.state.frozen, replay, age, key
             ),
             self.keys.freeze,
             row=self.sizes.latent_row,
             capacity=self.sizes.latent_capacity,
             chunk=max(1, _CHUNK_IMAGES // (self.config.num_copies * self.env.spec.num_envs)),
         )
-        self.state = self.agent.freeze(self.state)
-        if self.read_encoder is not None:
-            self.state = self.state.replace(frozen=self.read_encoder())
         self.probe = None
         memory.give_back_freed()
         encoded = rows * self.env.spec.num_envs * self.config.num_copies
@@ -437,7 +437,10 @@ class Run:
         }
         if any(path.startswith("['probe']") for path in items["loop"]):
             loop["probe"] = jax.eval_shape(
-                self.functions.draw_probe, self.state.encoder, self.replay, self.keys.freeze
+                self.functions.draw_probe,
+                self.agent.freeze(self.state).frozen,
+                self.replay,
+                self.keys.freeze,
             )
         loop = checkpoint.rebuild(loop, items["loop"])
         self.stack = jnp.asarray(loop["stack"])

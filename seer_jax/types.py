@@ -117,14 +117,16 @@ class Transition(NamedTuple):
 
 
 class Params(NamedTuple):
-    """Trainable (or target) parameters. After the freeze `encoder` is None: nothing to train."""
+    """Trainable (or target) parameters. After the freeze `encoder` is None, or what of it goes on
+    training."""
 
     encoder: PyTree
     head: PyTree
 
 
 class AgentState(flax.struct.PyTreeNode):
-    """Everything an agent learns; `frozen` is None before the freeze and the encoder after it."""
+    """Everything an agent learns; `frozen` is None before the freeze, and after it the encoder that
+    replay's latents come from."""
 
     params: Params
     target: Params

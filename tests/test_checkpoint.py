@@ -1,4 +1,7 @@
-"""What checkpoint.py alone promises; that runs resume is in test_train.py, test_run.py, test_kill.py."""
+"""What checkpoint.py alone promises.
+
+That runs resume is the matter of test_train.py, test_run.py and test_kill.py.
+"""
 
 import subprocess
 import sys

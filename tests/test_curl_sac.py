@@ -142,6 +142,24 @@ def test_an_update_on_latents_changes_the_head_only(agent, state, update, step, 
     assert "loss/contrast" not in metrics
 
 
+def test_with_frozen_convolutions_an_update_still_steps_the_projections():
+    agent = curl_sac.make(dataclasses.replace(CONFIG, frozen_depth="convs"), SPEC, frame_stack=2)
+    assert not agent.signed_latents
+    frozen = agent.freeze(jax.jit(agent.init)(jax.random.key(0)))
+    obs, next_obs = (agent.encode(frozen.frozen, agent.view(batch().obs)) for _ in range(2))
+    assert obs["features"].shape == (BATCH, 5 * 5 * 4)
+    transition = batch()._replace(obs=obs, next_obs=next_obs)
+    new, metrics, _ = jax.jit(agent.update)(frozen, transition, jax.random.key(0))
+    assert changed(frozen.params.encoder, new.params.encoder) == {"critic", "actor"}
+    assert changed(frozen.params.head, new.params.head) == {"q", "policy", "log_alpha"}
+    assert changed(frozen.target.encoder, new.target.encoder) == {"projection"}
+    assert not changed(frozen.frozen, new.frozen)
+    assert jax.tree.structure(new) == jax.tree.structure(frozen)
+    assert "loss/contrast" not in metrics
+    buffers = [x.unsafe_buffer_pointer() for x in jax.tree.leaves(frozen)]
+    assert len(set(buffers)) == len(buffers)
+
+
 def test_the_target_moves_by_tau(state, update):
     """A hundredth of the way to Q as this update leaves it."""
     new, _, _ = update(state, batch(), jax.random.key(0))

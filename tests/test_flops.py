@@ -47,10 +47,6 @@ def arrays(*shape, dtype=jnp.float32):
     return jax.ShapeDtypeStruct(shape, dtype)
 
 
-def latents(batch):
-    return {side: arrays(batch, 50) for side in ("critic", "actor")}
-
-
 def transition(obs):
     return Transition(obs, arrays(BATCH, 6), arrays(BATCH), arrays(BATCH), obs, arrays(BATCH))
 
@@ -58,9 +54,17 @@ def transition(obs):
 KEY = jax.eval_shape(lambda: jax.random.key(0))
 
 
-def test_encoding_and_acting():
-    agent = make()
-    state = jax.eval_shape(agent.init, KEY)
+def after_the_freeze(agent, state):
+    """The state then, and latents of some observations."""
+    view = lambda batch: arrays(batch, 84, 84, 9, dtype=jnp.uint8)
+    state = jax.eval_shape(agent.freeze, state)
+    return state, lambda batch: jax.eval_shape(agent.encode, state.frozen, view(batch))
+
+
+@pytest.mark.parametrize("depth", ["projection", "convs"])
+def test_encoding_and_acting(depth):
+    agent = make(frozen_depth=depth)
+    state, latents = after_the_freeze(agent, jax.eval_shape(agent.init, KEY))
     view = arrays(1, 84, 84, 9, dtype=jnp.uint8)
     counted = flops.xla_count(agent.encode, state.encoder, view)
     assert agent.flops.encode == pytest.approx(counted, rel=CLOSE)
@@ -73,6 +77,7 @@ SIZES = {
     "paper": {},
     "without the contrastive loss": dict(contrastive=False),
     "other layers": dict(num_filters=16, strides=(2, 2, 1), hidden_size=512),
+    "frozen convolutions": dict(strides=(2, 1, 2, 1), frozen_depth="convs"),
 }
 
 
@@ -85,7 +90,7 @@ def test_updates(sizes):
     counted = flops.xla_count(agent.update, state, frames, KEY) / BATCH
     assert agent.flops.update == pytest.approx(counted, rel=CLOSE)
 
-    frozen = jax.eval_shape(agent.freeze, state)
+    frozen, latents = after_the_freeze(agent, state)
     counted = flops.xla_count(agent.update, frozen, transition(latents(BATCH)), KEY) / BATCH
     assert agent.flops.update_frozen == pytest.approx(counted, rel=CLOSE)
 

@@ -8,6 +8,7 @@ freezes at 12, and its replay has room for 12 frames or 50 latents.
 import collections
 import contextlib
 import dataclasses
+import functools
 import json
 import signal
 
@@ -69,7 +70,12 @@ class Env(FakeEnv):
         return timestep
 
 
-AGENT = curl_sac.make(CONFIG.agent, Env().spec, CONFIG.frame_stack)
+@functools.cache
+def make_agent(config):
+    return curl_sac.make(config, Env().spec, CONFIG.frame_stack)
+
+
+AGENT = make_agent(CONFIG.agent)
 
 
 pytestmark = pytest.mark.usefixtures("compile_once")
@@ -79,14 +85,15 @@ def run(logdir, env=None, **changes):
     """Trains, or goes on training, in a folder."""
     logdir.mkdir(exist_ok=True)
     config = dataclasses.replace(CONFIG, **changes)
-    return train.train(config, logdir, env or Env(), Env, AGENT, show_progress=False)
+    agent = make_agent(config.agent)
+    return train.train(config, logdir, env or Env(), Env, agent, show_progress=False)
 
 
 @contextlib.contextmanager
 def open_run(logdir, **changes):
     """A run to be stepped by hand."""
     config = dataclasses.replace(CONFIG, **changes)
-    run = train.Run(config, logdir, Env(), Env, AGENT)
+    run = train.Run(config, logdir, Env(), Env, make_agent(config.agent))
     run.restore_or_start()
     with (
         contextlib.closing(run),
@@ -327,6 +334,47 @@ def test_latents_have_room_for_fewer_as_many_or_more_rows(tmp_path, capacity):
         assert rewards(run.replay) == frames[-capacity:]
         step_to(run, 15)
         assert rewards(run.replay) == (frames + [204, 205, 0, 301])[-capacity:]
+
+
+CONVS = dict(latent_dtype="uint8", agent=dataclasses.replace(CONFIG.agent, frozen_depth="convs"))
+
+
+def test_above_frozen_convolutions_the_projections_go_on_learning(tmp_path):
+    with open_run(tmp_path, **CONVS) as run:
+        step_to(run, 12)
+        encoder = jax.device_get(run.state.params.encoder)
+        run.freeze_if_due()
+        frozen, projections = jax.device_get((run.state.frozen, run.state.params.encoder))
+        critic = encoder["critic"]
+        assert_same_arrays(frozen, {"critic": {"convs": critic["convs"]}})
+        projection = {"projection": critic["projection"]}
+        assert_same_arrays(projections, {"critic": projection, "actor": encoder["actor"]})
+        # Their optimisers go on where they were, without what was the convolutions'.
+        moments = jax.tree.leaves(run.state.opt_state.encoder["critic"])
+        assert len(moments) == 1 + 2 * len(jax.tree.leaves(projection))
+        assert moments[0] == 2 * 8  # the critic's loss and the contrastive one, eight updates
+        step_to(run, 24)
+        run.evaluate()
+        assert_same_arrays(jax.device_get(run.state.frozen), frozen)
+        for before, after in zip(
+            *map(jax.tree.leaves, (projections, run.state.params.encoder)), strict=True
+        ):
+            assert (before != after).any()
+    latents = run.replay.rows.obs["features"]
+    assert latents.dtype == np.uint8 and latents.shape[3] == 7 * 7 * 4  # of 20-pixel crops
+
+
+def test_above_frozen_convolutions_a_resumed_run_ends_like_another(tmp_path):
+    run(tmp_path / "whole", **CONVS)
+    for steps in (8, 16):
+
+        def crash():
+            raise RuntimeError("as if the machine had failed")
+
+        with pytest.raises(RuntimeError):
+            run(tmp_path / f"at{steps}", Env(steps + 2, crash), **CONVS)
+        run(tmp_path / f"at{steps}", **CONVS)
+        assert_same_run(tmp_path / f"at{steps}", tmp_path / "whole")
 
 
 def test_the_encoder_stays_as_it_was_at_the_freeze(tmp_path):

@@ -7,6 +7,8 @@ One update, in the official order: the critic's loss steps Q and the critic's si
 every second update the actor's loss steps the policy, its own projection and the temperature, and
 the targets move; then the contrastive loss steps the encoder again. After the freeze
 `params.encoder` is None, the transitions hold latents, and what is left of an update is the heads.
+With `frozen_depth="convs"` the projections stay there and go on training, on stored features of the
+convolutions.
 
 Source: lili-chen/SEER at 73ae6e1, seer_dmc. Knowingly different from it:
 - latents are stored after the LayerNorm (it is frozen too), so no update runs it;
@@ -18,7 +20,7 @@ Source: lili-chen/SEER at 73ae6e1, seer_dmc. Knowingly different from it:
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import chex
 import jax
@@ -80,6 +82,10 @@ class Config:
     contrastive: bool = True
     """Train the encoder by CURL's contrastive loss too. Without it the agent is RAD's SAC (arXiv
     2004.14990): random crops alone, and little more than half the work of an update."""
+    frozen_depth: Literal["projection", "convs"] = "projection"
+    """How deep the freeze reaches. projection, as in the official code: all of the encoder, and
+    latents are latent_size numbers a side. convs: the convolutions alone; the projections go on
+    learning, and latents are the convolutions' features, which are more but never negative."""
 
 
 class Noise(NamedTuple):
@@ -99,6 +105,7 @@ class Model(NamedTuple):
         encoder: {"critic": {"convs", "projection"}, "actor": projection, "contrast": W}
         head:    {"q": twin Q, "policy", "log_alpha"}
         target:  encoder's "critic" and head's "q"
+    After the freeze `encoder` is None, or without "convs" and "contrast" (frozen_depth="convs").
     """
 
     config: Config
@@ -129,9 +136,9 @@ def make(config: Config, spec: EnvSpec, frame_stack: int) -> Agent:
         encode=functools.partial(_encode, model),
         act=functools.partial(_act, model),
         update=functools.partial(_update, model),
-        freeze=_freeze,
+        freeze=functools.partial(_freeze, config.frozen_depth),
         flops=_flops(config, channels, spec.action_shape[0]),
-        signed_latents=True,
+        signed_latents=config.frozen_depth == "projection",
     )
 
 
@@ -223,22 +230,35 @@ def _view(size: int, obs: Array, key: Key | None = None) -> Array:
 
 
 def _encode(model: Model, encoder: PyTree, view: Array) -> PyTree:
-    """u8[B, H, W, k*C] crop -> {"critic": f32[B, L], "actor": f32[B, L]}."""
+    """u8[B, H, W, k*C] crop -> {"critic": f32[B, L], "actor": f32[B, L]}; by an encoder of
+    convolutions alone {"features": f32[B, D]}."""
     features = model.convs.apply(encoder["critic"]["convs"], view)
+    if "projection" not in encoder["critic"]:
+        return {"features": features}
     return {
         "critic": model.projection.apply(encoder["critic"]["projection"], features),
         "actor": model.projection.apply(encoder["actor"], features),
     }
 
 
-def _critic_latent(model: Model, encoder: PyTree, view: Array) -> Array:
-    """The critic's side of `_encode`; `encoder` is its part of the parameters."""
-    features = model.convs.apply(encoder["convs"], view)
-    return model.projection.apply(encoder["projection"], features)
+def _features(model: Model, encoder: PyTree, obs: PyTree) -> Array:
+    """f32[B, D] of crops, or as they are stored; `encoder` is the critic's part of it."""
+    return model.convs.apply(encoder["convs"], obs) if "convs" in encoder else obs["features"]
+
+
+def _critic_latent(model: Model, encoder: PyTree, obs: PyTree) -> Array:
+    """f32[B, L], what Q reads; `encoder` is the critic's part of what trains, None if nothing."""
+    if encoder is None:
+        return obs["critic"]
+    return model.projection.apply(encoder["projection"], _features(model, encoder, obs))
 
 
 def _act(model: Model, state: AgentState, latent: PyTree, key: Key, greedy: bool) -> Array:
-    mean, log_std = model.policy.apply(state.params.head["policy"], latent["actor"])
+    if "features" in latent:
+        actor = model.projection.apply(state.params.encoder["actor"], latent["features"])
+    else:
+        actor = latent["actor"]
+    mean, log_std = model.policy.apply(state.params.head["policy"], actor)
     if greedy:
         return jnp.tanh(mean)
     return jnp.tanh(mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape))
@@ -279,7 +299,8 @@ def update_on_views(
     chex.assert_rank([batch.action, batch.reward, batch.discount, batch.weight], [2, 1, 1, 1])
     state, metrics, errors = _step_critic(model, state, batch, noise.critic)
     if state.frozen is not None:
-        state, more = _step_actor_in_turn(model, state, lambda: batch.obs, noise.actor)
+        stored = batch.obs if state.params.encoder is None else batch.obs["features"]
+        state, more = _step_actor_in_turn(model, state, lambda: stored, noise.actor)
         return state.replace(step=state.step + 1), metrics | more, errors
 
     def encode(convs: PyTree) -> Array:
@@ -301,13 +322,13 @@ def update_on_views(
 def _step_critic(
     model: Model, state: AgentState, batch: Transition, noise: Array
 ) -> tuple[AgentState, dict[str, Array], Array]:
-    """Bellman step of the twin Q functions and, before the freeze, of the critic's encoder."""
+    """Bellman step of the twin Q functions and of what trains of the critic's encoder."""
     head = state.params.head
-    encoder = None if state.frozen is not None else state.params.encoder["critic"]
-    if encoder is None:
-        next_latent = batch.next_obs
-    else:
-        features = model.convs.apply(encoder["convs"], batch.next_obs)
+    encoder = None
+    next_latent = batch.next_obs
+    if state.params.encoder is not None:
+        encoder = state.params.encoder["critic"]
+        features = _features(model, encoder, batch.next_obs)
         next_latent = {
             "critic": _critic_latent(model, state.target.encoder, batch.next_obs),
             "actor": model.projection.apply(state.params.encoder["actor"], features),
@@ -319,10 +340,7 @@ def _step_critic(
     target = batch.reward + batch.discount * value
 
     def loss_fn(encoder: PyTree, q_params: PyTree) -> tuple[Array, tuple[Array, Array]]:
-        if encoder is None:
-            latent = batch.obs["critic"]
-        else:
-            latent = _critic_latent(model, encoder, batch.obs)
+        latent = _critic_latent(model, encoder, batch.obs)
         q = model.q.apply(q_params, latent, batch.action)
         loss = jnp.sum(jnp.mean(batch.weight * (q - target) ** 2, axis=1))
         return loss, (jnp.mean(q), jnp.mean(jnp.abs(q - target), axis=0))
@@ -354,13 +372,13 @@ def _step_actor_in_turn(
 def _step_actor(
     model: Model, state: AgentState, features: PyTree, noise: Array
 ) -> tuple[AgentState, dict[str, Array]]:
-    """Policy, temperature and, before the freeze, the actor's projection.
+    """Policy, temperature and, as long as it trains, the actor's projection.
 
-    `features` are the convolutions' f32[B, D] before the freeze, the stored latents after it.
+    `features` are the convolutions' f32[B, D], or the stored latents if no projection trains.
     """
     head = state.params.head
     alpha = jnp.exp(head["log_alpha"])
-    if state.frozen is not None:
+    if state.params.encoder is None:
         projection, critic_latent = None, features["critic"]
     else:
         projection = state.params.encoder["actor"]
@@ -398,7 +416,7 @@ def _step_targets(config: Config, state: AgentState) -> AgentState:
     target, params = state.target, state.params
     head = optax.incremental_update({"q": params.head["q"]}, target.head, config.critic_tau)
     encoder = None
-    if state.frozen is None:
+    if params.encoder is not None:
         encoder = optax.incremental_update(
             params.encoder["critic"], target.encoder, config.encoder_tau
         )
@@ -457,15 +475,34 @@ def _step(model: Model, state: AgentState, part: str, name: str, grad: PyTree) -
     )
 
 
-def _freeze(state: AgentState) -> AgentState:
+def _freeze(depth: str, state: AgentState) -> AgentState:
     """The encoder stops training, the target becomes the online critic, W has done its work."""
-    params = state.params
+    encoder, opt_state = state.params.encoder, state.opt_state.encoder
+    if depth == "projection":
+        frozen = {side: encoder[side] for side in ("critic", "actor")}
+        encoder = opt_state = target = None
+    else:
+        frozen = {"critic": {"convs": encoder["critic"]["convs"]}}
+        encoder, opt_state = (
+            {side: _without_convs(tree[side]) for side in ("critic", "actor")}
+            for tree in (encoder, opt_state)
+        )
+        target = jax.tree.map(jnp.copy, encoder["critic"])
+    head = state.params.head
     return AgentState(
-        params=Params(None, params.head),
-        target=Params(None, jax.tree.map(jnp.copy, {"q": params.head["q"]})),
-        frozen={side: params.encoder[side] for side in ("critic", "actor")},
-        opt_state=Params(None, state.opt_state.head),
+        params=Params(encoder, head),
+        target=Params(target, jax.tree.map(jnp.copy, {"q": head["q"]})),
+        frozen=frozen,
+        opt_state=Params(opt_state, state.opt_state.head),
         step=state.step,
+    )
+
+
+def _without_convs(tree: PyTree) -> PyTree:
+    """Parameters without the convolutions', or the state of their optimiser."""
+    has_convs = lambda x: isinstance(x, dict) and "convs" in x
+    return jax.tree.map(
+        lambda x: {"projection": x["projection"]} if has_convs(x) else x, tree, is_leaf=has_convs
     )
 
 
@@ -496,6 +533,11 @@ def _flops(config: Config, channels: int, action_dim: int) -> Flops:
         encoder += train_critic_side + convs + projection  # the anchor, the positive
     else:
         encoder += convs / config.actor_every  # the contrastive anchor serves the actor otherwise
+    update = encoder + head
+    if config.frozen_depth == "projection":
+        return Flops(encode=convs + 2 * projection, act=policy, update=update, update_frozen=head)
+    # Of next_obs: online and target; of obs, whose features need no gradient; the actor's step.
+    projections = (2 + 2 + 3 / config.actor_every) * projection
     return Flops(
-        encode=convs + 2 * projection, act=policy, update=encoder + head, update_frozen=head
+        encode=convs, act=projection + policy, update=update, update_frozen=head + projections
     )
