@@ -43,7 +43,8 @@ class Study:
 
 def train(command: list[str], logdir: pathlib.Path, core: int | None) -> None:
     """One run in a process of its own, held to one core if one is named."""
-    hold = None if core is None else lambda: os.sched_setaffinity(0, {core})
+    if core is not None:
+        os.sched_setaffinity(0, {core})  # this thread alone, which the process inherits
     logdir.parent.mkdir(parents=True, exist_ok=True)
     with open(f"{logdir}.log", "a", encoding="utf-8") as log:
         subprocess.run(
@@ -51,7 +52,6 @@ def train(command: list[str], logdir: pathlib.Path, core: int | None) -> None:
             stdout=log,
             stderr=log,
             check=True,
-            preexec_fn=hold,
         )
 
 

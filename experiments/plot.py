@@ -1,0 +1,200 @@
+"""Figure and summary of studies: what their files under experiments/results say.
+
+    python -m experiments.plot experiments/results/freeze_or_never_cartpole_swingup_quick.csv
+    python -m experiments.plot FILE ... --published curl --out docs/images/quick.png
+
+Draws return against environment steps, FLOPs and minutes, a row of panels for each task: the mean
+over seeds with a 95% bootstrap interval, each seed as a thin line, and a diamond where the encoder
+froze. Then prints, over all tasks, the interquartile mean of the final normalised return and how
+probable it is that the first method does better, both with 95% intervals (Agarwal et al. 2021,
+arXiv 2108.13264). Returns are normalised by the 1,000 that a task of the suite gives at most, or by
+human scores.
+
+`rliable`, that paper's library, does the same; it has not been released since August 2024 and would
+bring pandas, seaborn and statsmodels for these two numbers, so they come from SciPy.
+"""
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import matplotlib.axes
+import matplotlib.figure
+import matplotlib.ticker
+import numpy as np
+from scipy import stats
+
+from experiments import study
+from experiments.plot_run import COLOURS
+from seer_jax.config import is_atari
+from seer_jax.envs.atari import REFERENCE_SCORES
+
+PUBLISHED = pathlib.Path(__file__).parent / "published" / "dmc_pixels.csv"
+_RESAMPLES = 2_000
+_X = {"env_step": "environment steps", "flops": "FLOPs", "minutes": "minutes"}
+
+Rows = list[dict[str, str]]
+
+
+class Curves(NamedTuple):
+    """The runs of one method on one task: S seeds, E evaluations at the same steps."""
+
+    x: dict[str, np.ndarray]  # f64[S, E] by name of the axis
+    returns: np.ndarray  # f64[S, E]
+    frozen: int | None  # index of the first evaluation after the freeze
+
+
+def curves(rows: Rows, task: str, method: str) -> Curves:
+    """Curves of one method on one task, as far as all of its seeds have got."""
+    ours = [row for row in rows if (row["task"], row["method"]) == (task, method)]
+    seeds = sorted({row["seed"] for row in ours})
+    runs = [[row for row in ours if row["seed"] == seed] for seed in seeds]
+    ends = min(map(len, runs))
+    column = lambda name: np.array([[float(row[name]) for row in run[:ends]] for run in runs])
+    # Replay has other rows after the freeze, and so another size.
+    differs = column("replay_bytes")[0] != float(runs[0][0]["replay_bytes"])
+    x = {"env_step": column("env_step"), "flops": column("flops"), "minutes": column("hours") * 60}
+    return Curves(x, column("return"), int(np.argmax(differs)) if differs.any() else None)
+
+
+def interval(
+    samples: Sequence[np.ndarray], statistic: Callable[..., Any]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The 95% percentile interval of a statistic, each sample resampled by itself."""
+    result = stats.bootstrap(
+        samples,
+        statistic,
+        n_resamples=_RESAMPLES,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    )
+    return result.confidence_interval.low, result.confidence_interval.high
+
+
+def draw(rows: Rows, published: Sequence[str] = ()) -> matplotlib.figure.Figure:
+    """A row of panels for each task; `published` names methods drawn beside ours, dashed."""
+    tasks = sorted({row["task"] for row in rows})
+    figure = matplotlib.figure.Figure(figsize=(12, 3.6 * len(tasks)), layout="constrained")
+    panels = figure.subplots(len(tasks), len(_X), sharey="row", squeeze=False)
+    for task, row_of_panels in zip(tasks, panels, strict=True):
+        methods = dict.fromkeys(row["method"] for row in rows if row["task"] == task)
+        by_method = {method: curves(rows, task, method) for method in methods}
+        for axes, (name, label) in zip(row_of_panels, _X.items(), strict=True):
+            for (method, found), colour in zip(by_method.items(), COLOURS, strict=False):
+                _draw_method(axes, method, found, name, colour)
+            axes.set_xlabel(label)
+            axes.set_xlim(left=0)
+            axes.set_ylim(bottom=0)
+            axes.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
+            axes.grid(axis="y", color="0.9")
+            axes.spines[["top", "right"]].set_visible(False)
+        first = row_of_panels[0]
+        ours = max(found.x["env_step"].max() for found in by_method.values())
+        for method, grey in zip(published, ("0.35", "0.6", "0.75"), strict=False):
+            steps, mean = read_published(method, task, ours)
+            first.plot(steps, mean, "--", color=grey, linewidth=1.4, label=f"{method} (published)")
+        first.set_title(task, loc="left")
+        first.set_ylabel("evaluation return")
+        if any(found.frozen is not None for found in by_method.values()):
+            # Of no method's colour, and outside the data: for the legend alone.
+            first.plot([], [], "D", mfc="white", mec="0.3", mew=1.8, label="encoder frozen")
+        first.legend(frameon=False, loc="best")
+    return figure
+
+
+def _draw_method(
+    axes: matplotlib.axes.Axes, method: str, found: Curves, name: str, colour: str
+) -> None:
+    x, mean = found.x[name].mean(axis=0), found.returns.mean(axis=0)
+    for seed_x, seed_returns in zip(found.x[name], found.returns, strict=True):
+        axes.plot(seed_x, seed_returns, color=colour, linewidth=0.7, alpha=0.4)
+    if len(found.returns) > 1:
+        low, high = interval((found.returns,), lambda x, axis: np.mean(x, axis=axis))
+        axes.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
+    axes.plot(x, mean, color=colour, linewidth=2, label=f"{method} ({len(found.returns)} seeds)")
+    if found.frozen is not None:
+        point = x[found.frozen], mean[found.frozen]
+        axes.plot(*point, "D", ms=7, mfc="white", mec=colour, mew=1.8, zorder=3)
+
+
+def read_published(method: str, task: str, last: float) -> tuple[np.ndarray, np.ndarray]:
+    """Mean published curve: env steps up to `last`, and returns."""
+    found = [r for r in study.read(PUBLISHED) if (r["method"], r["task"]) == (method, task)]
+    steps = sorted({int(row["env_step"]) for row in found if int(row["env_step"]) <= last})
+    at = lambda step: [float(row["return"]) for row in found if int(row["env_step"]) == step]
+    return np.array(steps), np.array([np.mean(at(step)) for step in steps])
+
+
+def normalised(task: str, returns: np.ndarray) -> np.ndarray:
+    """Returns of a task on a scale that tasks share."""
+    low, high = REFERENCE_SCORES[task] if is_atari(task) else (0.0, 1_000.0)
+    return (returns - low) / (high - low)
+
+
+def summary(rows: Rows) -> list[str]:
+    """A line for each method, over the tasks that all methods have run."""
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    run = {(row["task"], row["method"]) for row in rows}
+    tasks = sorted({task for task, _ in run if all((task, method) in run for method in methods)})
+    final = {
+        method: [normalised(task, curves(rows, task, method).returns[:, -1]) for task in tasks]
+        for method in methods
+    }
+    lines = [f"{'':10}{'runs':>5}{'IQM of normalised return':>30}{f'P({methods[0]} better)':>26}"]
+    for method in methods:
+        middle = interquartile_mean(*final[method], axis=-1)
+        line = f"{method:10}{sum(map(len, final[method])):5}"
+        line += f"{middle:14.3f} {_between(final[method], interquartile_mean):15}"
+        if method != methods[0]:
+            pairs = [*final[methods[0]], *final[method]]
+            line += f"{improvement(*pairs, axis=-1):11.2f} {_between(pairs, improvement):14}"
+        lines.append(line)
+    return lines
+
+
+def interquartile_mean(*by_task: np.ndarray, axis: int) -> np.ndarray:
+    """Mean of the middle half of all runs."""
+    return stats.trim_mean(np.concatenate(by_task, axis=axis), 0.25, axis=axis)
+
+
+def improvement(*by_task: np.ndarray, axis: int) -> np.ndarray:
+    """Probability that a run of the first half of the samples beats one of its task in the other
+    half, mean over tasks; a tie counts half."""
+    assert axis == -1
+    half = len(by_task) // 2
+    wins = []
+    for ours, theirs in zip(by_task[:half], by_task[half:], strict=True):
+        difference = ours[..., :, None] - theirs[..., None, :]
+        wins.append(np.mean((np.sign(difference) + 1) / 2, axis=(-2, -1)))
+    return np.asarray(np.mean(wins, axis=0))
+
+
+def _between(samples: Sequence[np.ndarray], statistic: Callable[..., Any]) -> str:
+    if min(map(len, samples)) < 2:
+        return "(one seed)"
+    low, high = interval(samples, statistic)
+    return f"({low:.2f} to {high:.2f})"
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Draws the figure and prints the summary."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("results", nargs="+", type=pathlib.Path, help="CSV file of a study")
+    parser.add_argument("--published", nargs="*", default=[], help="sac, curl, drqv2")
+    parser.add_argument("--out", type=pathlib.Path, help="default: beside the first file, .png")
+    args = parser.parse_args(argv)
+    rows = [row for path in args.results for row in study.read(path)]
+    if not rows:
+        parser.error(f"no results in {', '.join(map(str, args.results))}: run the study first")
+    out = args.out or args.results[0].with_suffix(".png")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draw(rows, args.published).savefig(out, dpi=130)
+    print(*summary(rows), f"wrote {out}", sep="\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

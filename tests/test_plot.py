@@ -1,0 +1,80 @@
+"""The figure and the summary of a study whose numbers are made up."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from experiments import plot, study
+
+
+def write_results(path, finals, task="walker_walk"):
+    """Two evaluations for each run: 0 and then its final return; `freeze` froze between them."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, study.COLUMNS, restval="")
+        writer.writeheader()
+        for method, returns in finals.items():
+            for seed, final in enumerate(returns):
+                for step, value in ((0, 0.0), (100, final)):
+                    small = method == "freeze" and step
+                    writer.writerow(
+                        {"method": method, "task": task, "seed": seed, "step": step}
+                        | {"env_step": 2 * step, "return": value, "flops": step * 1e9}
+                        | {"replay_bytes": 10 if small else 100, "hours": step / 6000}
+                    )
+
+
+def test_curves_are_as_long_as_the_shortest_run(tmp_path):
+    write_results(tmp_path / "results.csv", {"freeze": [300, 500], "never": [400]})
+    rows = study.read(tmp_path / "results.csv")
+    found = plot.curves(rows, "walker_walk", "freeze")
+    assert found.returns.tolist() == [[0, 300], [0, 500]] and found.frozen == 1
+    assert found.x["env_step"].tolist() == [[0, 200]] * 2
+    assert found.x["minutes"].tolist() == [[0, 1]] * 2
+    assert plot.curves(rows, "walker_walk", "never").frozen is None
+    assert plot.curves(rows[:3], "walker_walk", "freeze").returns.shape == (2, 1)
+
+
+def test_returns_are_normalised():
+    assert plot.normalised("walker_walk", np.array([500.0])) == [0.5]
+    assert plot.normalised("Breakout", np.array([1.7, 30.5])) == pytest.approx([0, 1])
+
+
+def test_statistics_by_hand():
+    few, many = np.array([1.0, 2, 3, 100]), np.array([2.0, 4])
+    assert plot.interquartile_mean(few, axis=-1) == 2.5
+    assert plot.interquartile_mean(few, np.array([-50.0, 2, 2, 2]), axis=-1) == 2
+    # Of eight pairs 3 beats 2, and 100 beats both; 2 and 2 are a tie.
+    assert plot.improvement(few, many, axis=-1) == 3.5 / 8
+    # With another task, of which the first method wins every pair.
+    both = plot.improvement(few, many, many, -few, axis=-1)
+    assert both == (3.5 / 8 + 1) / 2
+
+
+def test_figure_and_summary(tmp_path, capsys):
+    write_results(tmp_path / "walk.csv", {"freeze": [300, 500, 400], "never": [100, 200, 90]})
+    write_results(tmp_path / "stand.csv", {"freeze": [900], "never": [800]}, "walker_stand")
+    plot.main([f"{tmp_path}/walk.csv", f"--out={tmp_path}/figure.png", "--published", "curl"])
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split()[:3] == ["freeze", "3", "0.400"]
+    assert lines[2].split()[-4:] == ["1.00", "(1.00", "to", "1.00)"]
+
+    rows = [row for name in ("walk", "stand") for row in study.read(tmp_path / f"{name}.csv")]
+    panels = plot.draw(rows, ["curl"]).axes
+    assert [axes.get_title(loc="left") for axes in panels[::3]] == ["walker_stand", "walker_walk"]
+    assert [axes.get_xlabel() for axes in panels[:3]] == ["environment steps", "FLOPs", "minutes"]
+    legend = [text.get_text() for text in panels[3].get_legend().get_texts()]
+    assert legend == ["freeze (3 seeds)", "never (3 seeds)", "curl (published)", "encoder frozen"]
+
+
+def test_published_curves_begin_with_random_play_and_end_where_ours_do():
+    steps, returns = plot.read_published("curl", "walker_walk", last=100_000)
+    assert steps[-1] <= 100_000 and len(steps) == len(returns) > 3
+    assert returns[0] < 60 < returns[-1] < 1000
+
+
+def test_without_results_a_plain_message(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        plot.main([str(tmp_path / "none.csv")])
+    assert "run the study first" in capsys.readouterr().err
