@@ -1,10 +1,12 @@
 """From a configuration to its parts: the environment it trains in and the agent that learns."""
 
+import functools
+import math
 from collections.abc import Callable
 
 from seer_jax.agents import curl_sac, rainbow
 from seer_jax.config import Config, is_atari, is_gymnasium
-from seer_jax.envs import atari, dmc, gymnasium
+from seer_jax.envs import atari, dmc, gymnasium, parallel
 from seer_jax.types import Agent, Env, EnvSpec, UnknownTask, UserError
 
 _MAKE: dict[str, Callable[..., Agent]] = {"curl_sac": curl_sac.make, "rainbow": rainbow.make}
@@ -42,27 +44,35 @@ def make_env(config: Config) -> Env:
     """The environment that a run trains in."""
     if is_atari(config.task):
         return _make_atari(config, config.num_envs, training=True)
-    return _make_single(config)
+    return _make_some(config, config.num_envs)
 
 
 def make_eval_env(config: Config) -> Env:
-    """The environment that a run is evaluated in: on Atari, whole games, all at once."""
+    """The environment that a run is evaluated in: on Atari, whole games, all at once; elsewhere as
+    many at once as it trains in, if they can share the episodes evenly."""
     if is_atari(config.task):
         return _make_atari(config, config.eval_episodes, training=False)
-    return _make_single(config)
+    return _make_some(config, math.gcd(config.num_envs, config.eval_episodes))
 
 
-def _make_single(config: Config) -> Env:
+def _make_some(config: Config, num_envs: int) -> Env:
+    if num_envs == 1:
+        return _make_single(config, config.seed)
+    seeds = parallel.own_seeds(config.seed, num_envs)
+    return parallel.ParallelEnv([functools.partial(_make_single, config, seed) for seed in seeds])
+
+
+def _make_single(config: Config, seed: int) -> Env:
     if is_gymnasium(config.task):
         return gymnasium.make(
             config.task,
-            seed=config.seed,
+            seed=seed,
             action_repeat=config.action_repeat,
             image_size=config.image_size,
         )
     return dmc.make(
         config.task,
-        seed=config.seed,
+        seed=seed,
         action_repeat=config.action_repeat,
         image_size=config.image_size,
         render_quality=config.render_quality,

@@ -86,7 +86,8 @@ class Config:
     priority_beta: float = 0.4
     """How far importance weights make up for priorities at the start; 1 at the end."""
     num_envs: int = 1
-    """Environments stepped together (Atari); each step of each counts, and has its update."""
+    """Environments stepped together; each step of each counts, and has its update. Atari games
+    share a pool of threads, others have a process each."""
     learning_starts: int = 1_000
     """Agent steps with random actions and without updates; then one update a step."""
     batch_size: int = 128
@@ -367,8 +368,6 @@ def check(config: Config) -> None:
     dmc = not is_atari(config.task) and not is_gymnasium(config.task)
     if config.render_quality != "full" and not dmc:
         raise UserError("render_quality is for dm_control; other tasks have one picture only.")
-    if config.num_envs > 1 and not is_atari(config.task):
-        raise UserError(f"num_envs={config.num_envs}: only Atari runs several environments.")
 
 
 def _check_agent(config: Config) -> None:

@@ -5,6 +5,7 @@ env = policy.make_env()
 timestep = env.step(policy(env.reset()))
 """
 
+import dataclasses
 import pathlib
 
 import jax
@@ -57,5 +58,5 @@ class Policy:
         return jax.device_get(action)
 
     def make_env(self) -> Env:
-        """An environment like the one the policy was trained in."""
-        return build.make_env(self.config)
+        """One environment like those the policy was trained in."""
+        return build.make_env(dataclasses.replace(self.config, num_envs=1))

@@ -32,6 +32,7 @@ MAY_IMPORT = {
     # Environments are told apart here and nowhere else.
     "envs.pictures": "types",
     "envs.restarts": "",
+    "envs.parallel": "types",
     "envs.*": "types envs.pictures envs.restarts",
     # The loop and what it writes.
     "logger": "types",

@@ -1,0 +1,153 @@
+"""Several environments behind one `Env`, each in a process of its own.
+
+    step: one message to every process, which simulates and renders, one answer from each
+
+So N environments take the time of the slowest instead of the sum. A frame of 30 KB is nothing for
+a pipe. The processes end with their parent, however it ends: the pipe closes.
+"""
+
+import contextlib
+import multiprocessing
+import multiprocessing.connection
+import multiprocessing.process
+import signal
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from seer_jax.types import Env, TimeStep, UserError
+
+
+class ParallelEnv:
+    """N environments of one kind, N = 1 each, stepped together.
+
+    Args:
+        makers: build one each, in its process; they are pickled.
+
+    Raises:
+        UserError: if one of them says so while it is built, or its process dies.
+    """
+
+    def __init__(self, makers: Sequence[Callable[[], Env]]) -> None:
+        # Not forked: a copy of a process in which JAX has threads may hang.
+        context = multiprocessing.get_context("spawn")
+        self._connections: list[multiprocessing.connection.Connection] = []
+        self._processes: list[multiprocessing.process.BaseProcess] = []
+        # Also when nobody calls `close`: at exit, or when an environment cannot be built.
+        self._end = weakref.finalize(self, _end, self._connections, self._processes)
+        for maker in makers:
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_serve, args=(theirs, maker), daemon=True)
+            process.start()
+            theirs.close()  # so that the end of the process is the end of the pipe
+            self._connections.append(ours)
+            self._processes.append(process)
+        specs = self._answers(len(makers))
+        self.spec = specs[0]._replace(num_envs=len(makers))
+
+    def reset(self, seed: int | None = None) -> TimeStep:
+        """Starts a new episode everywhere; environment i restarts its random stream from a seed of
+        its own."""
+        seeds: Sequence[Any] = [None] * len(self._connections)
+        if seed is not None:
+            seeds = own_seeds(seed, len(seeds))
+        return _together(self._call("reset", [(each,) for each in seeds]))
+
+    def step(self, action: np.ndarray) -> TimeStep:
+        """Advances every environment. action: [N, *action_shape]."""
+        return _together(self._call("step", [(each[None],) for each in action]))
+
+    def render(self, height: int, width: int) -> np.ndarray:
+        """A u8[height, width, 3] picture of the first environment."""
+        (picture,) = self._call("render", [(height, width)])
+        return picture
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        """The states of all, their names numbered by environment."""
+        states = self._call("get_state", [()] * len(self._connections))
+        return {f"{i}.{name}": x for i, state in enumerate(states) for name, x in state.items()}
+
+    def set_state(self, state: dict[str, np.ndarray]) -> bool:
+        """Restores them. Returns whether the episodes under way go on."""
+        numbered = [name.split(".", 1) for name in state]
+        each = [
+            ({name: state[f"{i}.{name}"] for number, name in numbered if number == str(i)},)
+            for i in range(len(self._connections))
+        ]
+        return all(self._call("set_state", each))
+
+    def close(self) -> None:
+        """Ends the processes."""
+        self._end()
+
+    def _call(self, name: str, arguments: Sequence[tuple]) -> list[Any]:
+        """A method of the first environments, of as many as there are arguments, all at once."""
+        for connection, each in zip(self._connections, arguments, strict=False):
+            with contextlib.suppress(BrokenPipeError):  # `_receive` says that it has died
+                connection.send((name, each))
+        return self._answers(len(arguments))
+
+    def _answers(self, count: int) -> list[Any]:
+        answers = [self._receive(i) for i in range(count)]
+        for answer in answers:  # all received by now, so that the next call finds its own
+            if isinstance(answer, Exception):
+                raise answer
+        return answers
+
+    def _receive(self, i: int) -> Any:
+        try:
+            return self._connections[i].recv()
+        except (EOFError, ConnectionResetError) as error:
+            self._processes[i].join(timeout=10)
+            raise UserError(
+                f"The process of environment {i} has died (exit code "
+                f"{self._processes[i].exitcode}): is memory short? Fewer --num_envs need less."
+            ) from error
+
+
+def own_seeds(seed: int, count: int) -> list[int]:
+    """Seeds of several environments, from one."""
+    return [int(each) for each in np.random.SeedSequence(seed).generate_state(count)]
+
+
+def _together(timesteps: Sequence[TimeStep]) -> TimeStep:
+    return TimeStep(*(np.concatenate(leaves) for leaves in zip(*timesteps, strict=True)))
+
+
+def _end(
+    connections: Sequence[multiprocessing.connection.Connection],
+    processes: Sequence[multiprocessing.process.BaseProcess],
+) -> None:
+    for connection in connections:
+        with contextlib.suppress(OSError):
+            connection.send(("close", ()))
+    for process in processes:
+        process.join(timeout=10)
+        process.kill()
+
+
+def _serve(connection: multiprocessing.connection.Connection, maker: Callable[[], Env]) -> None:
+    """The life of one process: builds an environment and does what it is told."""
+    for each in (signal.SIGINT, signal.SIGTERM):  # the parent's matter, who may want a checkpoint
+        signal.signal(each, signal.SIG_IGN)
+    try:
+        env = maker()
+    except Exception as error:
+        connection.send(error)
+        return
+    connection.send(env.spec)
+    while True:
+        try:
+            name, arguments = connection.recv()
+        except EOFError:  # the parent is gone
+            name, arguments = "close", ()
+        if name == "close":
+            env.close()
+            return
+        try:
+            answer = getattr(env, name)(*arguments)
+        except Exception as error:
+            answer = error
+        connection.send(answer)

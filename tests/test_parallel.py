@@ -1,0 +1,99 @@
+"""Environments in processes of their own do what they would do alone."""
+
+import functools
+import os
+import signal
+
+import numpy as np
+import pytest
+from runs import TINY, of, read_checkpoint, read_evals, read_metrics
+
+from seer_jax import checkpoint, run
+from seer_jax.envs.fake import FakeEnv
+from seer_jax.envs.parallel import ParallelEnv, own_seeds
+from seer_jax.types import LAST, TimeStep, UserError
+
+# Environment 0 plays episodes of 2 steps, environment 1 of 3 and 1 in turn.
+LENGTHS = ((2,), (3, 1))
+ACTION = np.zeros((2, 2), np.float32)
+
+
+def refuse():
+    raise UserError("no such task")
+
+
+@pytest.fixture(scope="module")
+def env():
+    env = ParallelEnv([functools.partial(FakeEnv, lengths=lengths) for lengths in LENGTHS])
+    yield env
+    env.close()
+
+
+def assert_equal(timestep, singles):
+    expected = TimeStep(*(np.concatenate(x) for x in zip(*singles, strict=True)))
+    for name, x in timestep._asdict().items():
+        np.testing.assert_array_equal(x, getattr(expected, name), err_msg=name)
+        assert x.dtype == getattr(expected, name).dtype
+
+
+def test_steps_and_pictures_are_those_of_each_alone(env):
+    alone = [FakeEnv(lengths=lengths) for lengths in LENGTHS]
+    assert env.spec == alone[0].spec._replace(num_envs=2)
+    assert_equal(env.reset(seed=3), [each.reset(seed=3) for each in alone])
+    for _ in range(7):
+        timestep = env.step(ACTION)
+        assert_equal(timestep, [each.step(ACTION[:1]) for each in alone])
+    np.testing.assert_array_equal(env.render(8, 8), alone[0].render(8, 8))
+    assert_equal(env.reset(), [each.reset() for each in alone])
+
+
+def test_a_state_brings_all_of_them_back_from_a_checkpoint(env, tmp_path):
+    env.reset(seed=0)
+    env.step(ACTION)
+    checkpoints = checkpoint.Checkpoints(tmp_path)
+    checkpoints.save(1, {"env": env.get_state()}, {})
+    checkpoints.close()
+    restored, _ = checkpoint.restore_once(tmp_path, ("env",))
+    state = {path[2:-2]: x for path, x in restored["env"].items()}  # as train.py reads it
+    after = [env.step(ACTION) for _ in range(4)]
+    assert any((timestep.step_type == LAST).any() for timestep in after)
+    assert env.set_state(state) is True
+    for timestep in after:
+        assert_equal(env.step(ACTION), [timestep])
+
+
+def test_an_error_in_a_process_is_raised_here(env):
+    with pytest.raises(AssertionError):  # FakeEnv's own, about the action
+        env.step(ACTION + 2)
+    assert env.reset(seed=0).obs.shape == (2, 8, 8, 3)
+
+
+def test_what_is_wrong_with_building_one_is_said_plainly():
+    with pytest.raises(UserError, match="no such task"):
+        ParallelEnv([FakeEnv, refuse])
+
+
+def test_a_process_that_dies_is_a_plain_message():
+    env = ParallelEnv([FakeEnv])
+    os.kill(env._processes[0].pid, signal.SIGKILL)
+    with pytest.raises(UserError, match="environment 0 has died .exit code -9.*Fewer --num_envs"):
+        env.step(ACTION[:1])
+    env.close()
+
+
+def test_every_environment_has_a_seed_of_its_own():
+    assert len(set(own_seeds(0, 8)) | set(own_seeds(1, 8))) == 16
+    assert own_seeds(0, 8)[:2] == own_seeds(0, 2)
+
+
+@pytest.mark.usefixtures("compile_once")
+def test_a_run_steps_several_real_environments(tmp_path):
+    flags = [*TINY, "--num_envs=2", "--eval_episodes=4", f"--logdir={tmp_path}"]
+    assert run.main(flags) == 0
+    items, progress = read_checkpoint(tmp_path)
+    assert progress["step"] == 60 and progress["phase"] == "latents"
+    assert items["replay"][".rows.reward"].shape[1] == 2
+    assert [row["episodes"] for row in read_evals(tmp_path)] == ["4"] * 4
+    # Two environments: each has ended an episode of 20 steps at step 40.
+    ended = of(read_metrics(tmp_path), "train/return")
+    assert [step for step, _ in ended] == [39, 40] and ended[0][1] != ended[1][1]
