@@ -14,7 +14,7 @@ STUDY = Study(
     name="equal_memory",
     methods={
         "frames": [_MEMORY, "--freeze_step=never"],
-        "float32": [_MEMORY],
+        "float32": [_MEMORY, "--latent_dtype=float32"],
         "uint8": [_MEMORY, "--latent_dtype=uint8"],
     },
     task="Krull",

@@ -28,9 +28,11 @@ from scipy import stats
 
 from experiments import study
 from experiments.plot_run import COLOURS
-from seer_jax.config import is_atari
+from seer_jax.config import is_atari, is_gymnasium
 from seer_jax.envs.atari import REFERENCE_SCORES
+from seer_jax.types import UserError
 
+# Curves by seed that facebookresearch/drqv2 publishes (its folder curves/, MIT licence).
 PUBLISHED = pathlib.Path(__file__).parent / "published" / "dmc_pixels.csv"
 _RESAMPLES = 2_000
 _X = {"env_step": "environment steps", "flops": "FLOPs", "minutes": "minutes"}
@@ -50,6 +52,8 @@ def curves(rows: Rows, task: str, method: str) -> Curves:
     """Curves of one method on one task, as far as all of its seeds have got."""
     ours = [row for row in rows if (row["task"], row["method"]) == (task, method)]
     seeds = sorted({row["seed"] for row in ours})
+    if len({(row["seed"], row["step"]) for row in ours}) < len(ours):
+        raise UserError(f"Two files have runs of {method} on {task} with the same seed: name one.")
     runs = [[row for row in ours if row["seed"] == seed] for seed in seeds]
     ends = min(map(len, runs))
     column = lambda name: np.array([[float(row[name]) for row in run[:ends]] for run in runs])
@@ -86,7 +90,7 @@ def draw(rows: Rows, published: Sequence[str] = ()) -> matplotlib.figure.Figure:
                 _draw_method(axes, method, found, name, colour)
             axes.set_xlabel(label)
             axes.set_xlim(left=0)
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(bottom=min(0.0, *(found.returns.min() for found in by_method.values())))
             axes.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
             axes.grid(axis="y", color="0.9")
             axes.spines[["top", "right"]].set_visible(False)
@@ -120,15 +124,27 @@ def _draw_method(
 
 
 def read_published(method: str, task: str, last: float) -> tuple[np.ndarray, np.ndarray]:
-    """Mean published curve: env steps up to `last`, and returns."""
+    """Mean published curve: env steps up to `last`, and returns.
+
+    Raises:
+        UserError: if none is published.
+    """
     found = [r for r in study.read(PUBLISHED) if (r["method"], r["task"]) == (method, task)]
+    if not found:
+        raise UserError(f"{PUBLISHED.name} has no curve of {method} on {task}.")
     steps = sorted({int(row["env_step"]) for row in found if int(row["env_step"]) <= last})
     at = lambda step: [float(row["return"]) for row in found if int(row["env_step"]) == step]
     return np.array(steps), np.array([np.mean(at(step)) for step in steps])
 
 
 def normalised(task: str, returns: np.ndarray) -> np.ndarray:
-    """Returns of a task on a scale that tasks share."""
+    """Returns of a task on a scale that tasks share.
+
+    Raises:
+        UserError: if there is none.
+    """
+    if is_gymnasium(task) or (is_atari(task) and task not in REFERENCE_SCORES):
+        raise UserError(f"There are no scores to normalise returns of {task} by.")
     low, high = REFERENCE_SCORES[task] if is_atari(task) else (0.0, 1_000.0)
     return (returns - low) / (high - low)
 
@@ -138,6 +154,8 @@ def summary(rows: Rows) -> list[str]:
     methods = list(dict.fromkeys(row["method"] for row in rows))
     run = {(row["task"], row["method"]) for row in rows}
     tasks = sorted({task for task, _ in run if all((task, method) in run for method in methods)})
+    if not tasks:
+        raise UserError("There is no task that all these methods have run.")
     final = {
         method: [normalised(task, curves(rows, task, method).returns[:, -1]) for task in tasks]
         for method in methods
@@ -184,7 +202,7 @@ def main(argv: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("results", nargs="+", type=pathlib.Path, help="CSV file of a study")
-    parser.add_argument("--published", nargs="*", default=[], help="sac, curl, drqv2")
+    parser.add_argument("--published", nargs="*", choices=("sac", "curl", "drqv2"), default=[])
     parser.add_argument("--out", type=pathlib.Path, help="default: beside the first file, .png")
     args = parser.parse_args(argv)
     rows = [row for path in args.results for row in study.read(path)]
@@ -192,8 +210,11 @@ def main(argv: list[str] | None = None) -> None:
         parser.error(f"no results in {', '.join(map(str, args.results))}: run the study first")
     out = args.out or args.results[0].with_suffix(".png")
     out.parent.mkdir(parents=True, exist_ok=True)
-    draw(rows, args.published).savefig(out, dpi=130)
-    print(*summary(rows), f"wrote {out}", sep="\n")
+    try:
+        draw(rows, args.published).savefig(out, dpi=130)
+        print(*summary(rows), f"wrote {out}", sep="\n")
+    except UserError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

@@ -43,16 +43,20 @@ class Study:
 
 def train(command: list[str], logdir: pathlib.Path, core: int | None) -> None:
     """One run in a process of its own, held to one core if one is named."""
-    if core is not None:
-        os.sched_setaffinity(0, {core})  # this thread alone, which the process inherits
     logdir.parent.mkdir(parents=True, exist_ok=True)
-    with open(f"{logdir}.log", "a", encoding="utf-8") as log:
-        subprocess.run(
-            [sys.executable, *command[1:], f"--logdir={logdir}"],
-            stdout=log,
-            stderr=log,
-            check=True,
-        )
+    cores = os.sched_getaffinity(0)
+    if core is not None:
+        os.sched_setaffinity(0, {core})  # of this thread alone; the process inherits it
+    try:
+        with open(f"{logdir}.log", "a", encoding="utf-8") as log:
+            subprocess.run(
+                [sys.executable, *command[1:], f"--logdir={logdir}"],
+                stdout=log,
+                stderr=log,
+                check=True,
+            )
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 def describe(command: list[str], cores: int) -> dict[str, str]:

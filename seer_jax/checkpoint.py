@@ -24,7 +24,7 @@ from seer_jax.types import PyTree, UserError
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError)
 _SPARE_BYTES = 16 * 2**20
 _CHECKSUMS = "checksums.json"
-_CHUNK_BYTES = 4 * 2**20  # compressed and written at a time
+_PIECE_BYTES = 8 * 2**20  # compressed and written at a time
 
 Flat = dict[str, np.ndarray]  # arrays by path within a pytree
 
@@ -73,11 +73,7 @@ class Checkpoints:
                 f"{needed / 2**20:.0f} MiB needed, {free / 2**20:.0f} MiB free. Earlier "
                 "checkpoints are intact: make room and run the same command again."
             )
-        in_chunks = ocp.SaveArgs(chunk_byte_size=_CHUNK_BYTES)
-        arguments = {
-            name: ocp.args.PyTreeSave(tree, save_args=dict.fromkeys(tree, in_chunks))
-            for name, tree in flat.items()
-        }
+        arguments = {name: ocp.args.PyTreeSave(_cut(tree)) for name, tree in flat.items()}
         try:
             self._open().save(
                 step, args=ocp.args.Composite(progress=ocp.args.JsonSave(progress), **arguments)
@@ -138,7 +134,7 @@ class Checkpoints:
         saved = self._open().restore(
             step, args=ocp.args.Composite(progress=ocp.args.JsonRestore(), **arguments)
         )
-        return {name: saved[name] for name in names}, saved["progress"]
+        return {name: _joined(saved[name]) for name in names}, saved["progress"]
 
     def close(self) -> None:
         """Releases orbax's threads."""
@@ -208,6 +204,35 @@ def rebuild(template: PyTree, arrays: Flat) -> PyTree:
 def _by_path(tree: PyTree) -> Flat:
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
     return {jax.tree_util.keystr(path): np.asarray(x) for path, x in leaves}
+
+
+def _cut(arrays: Flat) -> Flat:
+    """Views of large arrays, cut along their first axis: `path#start`. (orbax's own chunks need
+    sizes that divide the array, and of a prime number of rows make a file a row.)"""
+    pieces = {}
+    for path, x in arrays.items():
+        if x.nbytes <= _PIECE_BYTES or not x.ndim:
+            pieces[path] = x
+            continue
+        rows = max(1, _PIECE_BYTES * len(x) // x.nbytes)
+        pieces |= {f"{path}#{i}": x[i : i + rows] for i in range(0, len(x), rows)}
+    return pieces
+
+
+def _joined(pieces: Flat) -> Flat:
+    """Takes `_cut` back. Pieces are let go of one by one, so that no array is held twice."""
+    starts: dict[str, list[int]] = {}
+    for name in [name for name in pieces if "#" in name]:
+        path, at = name.split("#")
+        starts.setdefault(path, []).append(int(at))
+    for path, of_path in starts.items():
+        last = pieces[f"{path}#{max(of_path)}"]
+        whole = np.empty((max(of_path) + len(last), *last.shape[1:]), last.dtype)
+        for start in of_path:
+            piece = pieces.pop(f"{path}#{start}")
+            whole[start : start + len(piece)] = piece
+        pieces[path] = whole
+    return pieces
 
 
 def _checksums(folder: pathlib.Path) -> dict[str, int]:

@@ -8,6 +8,7 @@ import re
 from typing import Literal
 
 from seer_jax.agents import curl_sac, rainbow
+from seer_jax.quantise import LARGEST_CODE
 from seer_jax.types import UserError
 
 Preset = Literal["paper", "quick", "atari100k"]
@@ -115,10 +116,14 @@ class Config:
 
     @property
     def last_freeze_step(self) -> int | None:
-        """The step that freezes if none has before; None if none does."""
-        if self.freeze_step == "auto":
-            return self.freeze_latest
-        return None if self.freeze_step == "never" else self.freeze_step
+        """The step that freezes if none has before; None if none does.
+
+        The scale of 8-bit latents comes from rows, so the freeze waits for the random ones.
+        """
+        if self.freeze_step == "never":
+            return None
+        last = self.freeze_latest if self.freeze_step == "auto" else self.freeze_step
+        return max(last, self.learning_starts) if self.latent_dtype in LARGEST_CODE else last
 
 
 def preset_config(task: str, preset: Preset) -> Config:
@@ -359,6 +364,11 @@ def check(config: Config) -> None:
     if not 0 < config.freeze_similarity <= 1:
         raise UserError(
             f"freeze_similarity={config.freeze_similarity} must lie above 0 and not above 1."
+        )
+    if config.last_freeze_step == 0 and config.latent_dtype in LARGEST_CODE:
+        raise UserError(
+            f"latent_dtype={config.latent_dtype} takes its scale from rows of replay, and at "
+            "step 0 there are none: raise --learning_starts or choose --latent_dtype=bfloat16."
         )
     if config.replay_memory is not None:
         parse_bytes(config.replay_memory)

@@ -150,7 +150,7 @@ def to_latents(
     row: Row,
     capacity: int,
     chunk: int,
-) -> tuple[Replay, dict[str, float]]:
+) -> tuple[Replay, dict[str, float], int]:
     """Turns a replay of frames into one of latents.
 
     Args:
@@ -162,14 +162,19 @@ def to_latents(
         chunk: rows encoded at a time.
 
     Returns:
-        A replay of the newest rows, in the same order, and what storing them cost:
-        `quantise.quality`, means over the rows.
+        A replay of the newest rows, in the same order; what storing them cost,
+        `quantise.quality`, means over the rows; how many rows were encoded for it.
     """
     size = int(replay.size)
     held = min(size, capacity)
     first, dtype = size - held, jax.tree.leaves(row.obs)[0].dtype.name
     scale_key = jax.random.fold_in(key, size)  # the chunks below fold in what is smaller
-    scale = _fit_scale(replay, encode, scale_key, first, chunk, dtype)
+    encoded = held
+    scale = None
+    if dtype in quantise.LARGEST_CODE:
+        ages = np.linspace(first, size - 1, -(-_SCALE_ROWS // chunk) * chunk).astype(int)
+        scale = _fit_scale(replay, encode, scale_key, ages.reshape(-1, chunk), dtype)
+        encoded += ages.size
     priorities = replay.priorities
     kept = replay.rows._replace(obs=None), priorities and priorities.values
     parts, qualities = [], []
@@ -199,27 +204,24 @@ def to_latents(
         scale=scale,
     )
     names = qualities[0] if qualities else ()
-    return converted, {name: float(np.mean([q[name] for q in qualities])) for name in names}
+    quality = {name: float(np.mean([q[name] for q in qualities])) for name in names}
+    return converted, quality, encoded
 
 
 def _fit_scale(
     replay: Replay,
     encode: Callable[[Replay, Array, Key], PyTree],
     key: Key,
-    first: int,
-    chunk: int,
+    ages: np.ndarray,
     dtype: str,
 ) -> PyTree:
-    """The scale for rows from age `first` on, from a sample of them: they are encoded twice."""
-    if dtype not in quantise.LARGEST_CODE:
-        return None
-    ages = np.linspace(first, int(replay.size) - 1, -(-_SCALE_ROWS // chunk) * chunk).astype(int)
+    """The scale for 8-bit latents from rows of some ages, a chunk at a time."""
     largest = [
         jax.tree.map(
             lambda z: jnp.max(jnp.abs(z), axis=tuple(range(z.ndim - 1))),
             encode(replay, jnp.asarray(age), jax.random.fold_in(key, i)),
         )
-        for i, age in enumerate(ages.reshape(-1, chunk))
+        for i, age in enumerate(ages)
     ]
     return quantise.fit(jax.tree.map(lambda *x: jnp.stack(x), *largest), dtype)
 

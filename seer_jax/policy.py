@@ -22,6 +22,7 @@ class Policy:
     Attributes:
         config: of the run.
         step: agent steps it was trained for.
+        state: the learner as it was then; `state.encoder` and `state.params` hold the weights.
     """
 
     def __init__(self, logdir: str | pathlib.Path) -> None:
@@ -41,7 +42,7 @@ class Policy:
         state = jax.eval_shape(agent.init, jax.random.key(0))
         if progress["phase"] == "latents":
             state = jax.eval_shape(agent.freeze, state)
-        self._state = jax.device_put(checkpoint.rebuild(state, arrays))
+        self.state = jax.device_put(checkpoint.rebuild(state, arrays))
         self._stack = self._functions.empty_stack(env.spec.num_envs)
         self._key, self._calls = jax.random.key(self.config.seed), 0
 
@@ -52,7 +53,7 @@ class Policy:
         """
         timestep, calls = jax.device_put((timestep, np.int32(self._calls)))
         action, self._stack = self._functions.act(
-            self._state, self._stack, timestep, self._key, calls
+            self.state, self._stack, timestep, self._key, calls
         )
         self._calls += 1
         return jax.device_get(action)

@@ -111,6 +111,7 @@ def train(
         )
         stop_requested = stack.enter_context(_stop_requests())
         if fresh:
+            run.say_what_the_freeze_drops()
             run.freeze_if_due()
             run.evaluate()
         elif run.progress.step >= config.num_steps:
@@ -247,6 +248,16 @@ class Run:
         if self.progress.step >= last or (self.config.freeze_step == "auto" and self.settled()):
             self.freeze()
 
+    def say_what_the_freeze_drops(self) -> None:
+        frames, latents = self.sizes.frame_capacity, self.sizes.latent_capacity
+        if self.config.last_freeze_step is None or latents >= frames:
+            return
+        self.logger.line(
+            f"Replay has room for {frames:,} rows of frames but for only {latents:,} of latents, "
+            f"{replay_lib.row_bytes(self.sizes.latent_row):,} bytes each: the freeze drops the "
+            "oldest. --latent_dtype, fewer --num_copies or more --replay_memory let it keep more."
+        )
+
     def settled(self) -> bool:
         """Looks at the probe batch when it is time to; says whether it has stopped moving."""
         config, progress = self.config, self.progress
@@ -269,14 +280,14 @@ class Run:
         return progress.calm >= config.freeze_patience
 
     def freeze(self) -> None:
-        """Freezes the encoder and turns the rows held into latents; loses none."""
+        """Freezes the encoder and turns the rows held into latents; none are lost that fit."""
         memory.give_back_freed()  # what updates used, before frames and latents are held together
         start, rows = time.perf_counter(), int(self.replay.size)
         before = replay_lib.replay_bytes(self.replay)
         self.state = self.agent.freeze(self.state)
         if self.read_encoder is not None:
             self.state = self.state.replace(frozen=self.read_encoder())
-        self.replay, quality = freezing.to_latents(
+        self.replay, quality, encoded = freezing.to_latents(
             self.replay,
             lambda replay, age, key: self.functions.encode_rows(
                 self.state.frozen, replay, age, key
@@ -288,13 +299,14 @@ class Run:
         )
         self.probe = None
         memory.give_back_freed()
-        encoded = rows * self.env.spec.num_envs * self.config.num_copies
-        self.progress.flops += self.agent.flops.encode * encoded
+        copies = self.env.spec.num_envs * self.config.num_copies
+        self.progress.flops += self.agent.flops.encode * encoded * copies
         self.logger.write(
             self.progress.step,
             {
                 "freeze/step": self.progress.step,
-                "freeze/rows": rows,
+                "freeze/rows": int(self.replay.size),
+                "freeze/rows_before": rows,
                 "freeze/seconds": time.perf_counter() - start,
                 "freeze/replay_bytes_before": before,
                 "replay/bytes": replay_lib.replay_bytes(self.replay),

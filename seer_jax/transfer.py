@@ -1,7 +1,8 @@
 """An encoder that another run has trained, for a run that begins with it frozen.
 
 The two runs must see alike: the same frames, the same crops, the same convolutions. The task, the
-heads and everything else may differ.
+heads and everything else may differ. Only what the run freezes is taken: with
+`frozen_depth="convs"` its projections begin anew.
 """
 
 import pathlib
@@ -36,8 +37,10 @@ def read_encoder(config: Config, agent: Agent) -> PyTree:
             if there[name] != here[name]
         )
         raise UserError(f"The encoder of {logdir} sees in another way: {different}.")
-    saved, progress = checkpoint.restore_state(logdir)
-    place = ".frozen" if progress["phase"] == "latents" else ".params.encoder"
-    arrays = {path.removeprefix(place): x for path, x in saved.items()}
+    saved, _ = checkpoint.restore_state(logdir)
+    # Frozen there or trained, or some of it this and some that: no part is in both.
+    arrays = {
+        path.removeprefix(".frozen").removeprefix(".params.encoder"): x for path, x in saved.items()
+    }
     template = jax.eval_shape(lambda key: agent.freeze(agent.init(key)).frozen, jax.random.key(0))
     return jax.device_put(checkpoint.rebuild(template, arrays))

@@ -26,6 +26,19 @@ def test_arrays_of_any_dtype_and_scalars_come_back_as_they_were(tmp_path):
     assert again["a"]["x"].dtype == np.uint8
 
 
+@pytest.mark.parametrize("rows", [10_007, 10_000])
+def test_large_arrays_become_few_files_also_of_a_prime_number_of_rows(tmp_path, rows):
+    x = np.arange(rows * 4_000, dtype=np.uint16).reshape(rows, 1, 4_000)
+    checkpoints = checkpoint.Checkpoints(tmp_path)
+    checkpoints.save(1, {"replay": {"rows": x, "few": x[:3]}}, {})
+    checkpoints.close()
+    files = [path for path in (tmp_path / "1" / "replay").rglob("*") if path.is_file()]
+    assert len(files) < 2 * x.nbytes / checkpoint._PIECE_BYTES + 10
+    restored, _ = checkpoint.restore_once(tmp_path, ("replay",))
+    assert set(restored["replay"]) == {"['rows']", "['few']"}
+    np.testing.assert_array_equal(restored["replay"]["['rows']"], x)
+
+
 WRITE_A_LARGE_ARRAY = """
 import pathlib, sys
 import numpy as np

@@ -160,6 +160,37 @@ def test_with_frozen_convolutions_an_update_still_steps_the_projections():
     assert len(set(buffers)) == len(buffers)
 
 
+def test_on_features_the_critics_step_is_that_on_pixels():
+    """Where target and online networks are equal, as after the freeze."""
+    config = dataclasses.replace(CONFIG, frozen_depth="convs", contrastive=False)
+    agent = curl_sac.make(config, SPEC, frame_stack=2)
+    model = curl_sac.make_model(config, ACTIONS)
+    state = jax.jit(agent.init)(jax.random.key(0))
+    frozen = agent.freeze(state)
+    noise = curl_sac.Noise(
+        *(jax.random.normal(jax.random.key(i), (BATCH, ACTIONS)) for i in (0, 1))
+    )
+    pixels = batch()._replace(obs=agent.view(batch().obs), next_obs=agent.view(batch().next_obs))
+    stored = pixels._replace(
+        obs=agent.encode(frozen.frozen, pixels.obs),
+        next_obs=agent.encode(frozen.frozen, pixels.next_obs),
+    )
+    update = jax.jit(
+        lambda state, batch: curl_sac.update_on_views(model, state, batch, None, noise)
+    )
+    (on_pixels, metrics, errors), (on_features, same_metrics, same_errors) = (
+        update(state, pixels),
+        update(frozen, stored),
+    )
+    for name in ("loss/critic", "critic/q"):
+        np.testing.assert_allclose(metrics[name], same_metrics[name], rtol=1e-5)
+    np.testing.assert_allclose(errors, same_errors, rtol=1e-4)
+    projections = (x.params.encoder["critic"]["projection"] for x in (on_pixels, on_features))
+    q = (x.params.head["q"] for x in (on_pixels, on_features))
+    for one, other in (projections, q):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), one, other)
+
+
 def test_the_target_moves_by_tau(state, update):
     """A hundredth of the way to Q as this update leaves it."""
     new, _, _ = update(state, batch(), jax.random.key(0))

@@ -1,29 +1,69 @@
 """Studies: run what is missing, once, and keep what they found."""
 
 import csv
+import os
 
+import numpy as np
+import pytest
+
+from experiments import pole
 from experiments.freeze_or_never import STUDY
 from experiments.study import run_study
+from seer_jax.envs import dmc
+from seer_jax.policy import Policy
 from tests import runs
 
 
 def test_every_run_is_made_once_and_recorded(tmp_path, capsys):
     results = tmp_path / "results.csv"
     flags = [f for f in runs.TINY if not f.startswith(("--task", "--preset", "--no_video"))]
-    study = [f"--folder={tmp_path}", f"--results={results}", "--seeds", "0", *flags]
+    study = [f"--folder={tmp_path}", f"--results={results}", "--seeds", "0", "1", *flags]
 
     run_study(STUDY, "", [*study, "--jobs=2"])
     with results.open() as file:
         rows = list(csv.DictReader(file))
-    assert [(r["method"], r["step"]) for r in rows] == [
-        (method, str(step)) for method in ("freeze", "never") for step in (0, 20, 40, 60)
+    assert [(r["method"], r["seed"], r["step"]) for r in rows] == [
+        (method, seed, str(step))
+        for method in ("freeze", "never")
+        for seed in "01"
+        for step in (0, 20, 40, 60)
     ]
-    assert int(rows[3]["replay_bytes"]) != int(rows[7]["replay_bytes"])  # latents, frames
+    assert int(rows[3]["replay_bytes"]) != int(rows[-1]["replay_bytes"])  # latents, frames
     assert "--freeze_step=never" in rows[-1]["command"]
-    assert "1 of" in rows[0]["hardware"]
+    assert all(f"1 of {os.cpu_count()} cores" in row["hardware"] for row in rows)
     assert rows[0]["commit"]
     assert "never" in capsys.readouterr().out.splitlines()[-1]
 
     written = results.read_text()
     run_study(STUDY, "", [*study, "--jobs=1"])  # nothing is missing now
     assert results.read_text() == written
+
+
+def test_what_can_be_read_off_is_told_from_what_cannot():
+    random = np.random.default_rng(0)
+    x, near = random.normal(size=(400, 5)), np.ones(400, bool)
+    read_off = lambda y: pole.r_squared(x, y, near)
+    assert read_off(x @ [1, 2, 0, 0, 0] + 3) == pytest.approx(1, abs=1e-4)
+    assert read_off(random.normal(size=400)) < 0.1
+
+
+def test_the_pole_is_looked_for_after_every_part_of_the_encoder(trained):
+    env = dmc.make(
+        "cartpole_swingup", seed=0, action_repeat=8, image_size=24, render_quality="fast"
+    )
+    obs, motion = pole.collect(env, stack=2, count=12)
+    env.close()
+    assert obs.shape[1:] == (24, 24, 6) and 6 < len(obs) == len(motion) <= 12
+    assert np.abs(motion[:, 0]).max() < 0.6
+    parts = pole.features(Policy(trained), obs)
+    assert {name: x.shape[1] for name, x in parts.items()} == {
+        "convs": 7 * 7 * 4,
+        "critic": 6,
+        "actor": 6,
+    }
+
+
+def test_the_pole_is_of_one_task_only(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        pole.main([str(tmp_path)])
+    assert "holds no run" in capsys.readouterr().err

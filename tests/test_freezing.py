@@ -82,7 +82,7 @@ def freeze(rows, capacity, view=random_view, chunk=4, dtype="float32"):
     replay = replay_lib.init(CAPACITY, shaped_like)
     for row in rows:
         replay = add(replay, row)
-    replay, _ = freezing.to_latents(
+    replay, _, _ = freezing.to_latents(
         replay,
         compiled_encode(view),
         jax.random.key(0),
@@ -168,9 +168,10 @@ def test_frames_are_let_go():
     encode = compiled_encode(center_view)
     row = latent_row(rows[0])
     key = jax.random.key(0)
-    latents, _ = freezing.to_latents(replay, encode, key, row=row, capacity=9, chunk=4)
+    latents, _, encoded = freezing.to_latents(replay, encode, key, row=row, capacity=9, chunk=4)
     assert all(x.is_deleted() for x in jax.tree.leaves(replay.rows))
     assert not any(x.is_deleted() for x in jax.tree.leaves(latents))
+    assert encoded == 7
 
 
 # Going on afterwards.
@@ -240,7 +241,7 @@ def test_real_latents_are_those_of_random_crops():
     )
     sides = {side: jax.ShapeDtypeStruct((2, COPIES, 5), np.float32) for side in encoder}
     sides.pop("contrast")
-    replay, _ = freezing.to_latents(
+    replay, _, _ = freezing.to_latents(
         fill(rows, 6),
         jax.jit(encode),
         jax.random.key(1),

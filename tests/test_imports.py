@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "quantise": "types",
     "replay": "types quantise",
     "settling": "types replay",
-    "config": "types agents.*",
+    "config": "types agents.* quantise",
     "freezing": "types memory quantise replay config",
     # Environments are told apart here and nowhere else.
     "envs.pictures": "types",

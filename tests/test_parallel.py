@@ -6,7 +6,7 @@ import signal
 
 import numpy as np
 import pytest
-from runs import TINY, of, read_checkpoint, read_evals, read_metrics
+from runs import CONVS, TINY, of, read_checkpoint, read_evals, read_metrics
 
 from seer_jax import checkpoint, run
 from seer_jax.envs.fake import FakeEnv
@@ -88,7 +88,7 @@ def test_every_environment_has_a_seed_of_its_own():
 
 @pytest.mark.usefixtures("compile_once")
 def test_a_run_steps_several_real_environments(tmp_path):
-    flags = [*TINY, "--num_envs=2", "--eval_episodes=4", f"--logdir={tmp_path}"]
+    flags = [*TINY, *CONVS, "--num_envs=2", "--eval_episodes=4", f"--logdir={tmp_path}"]
     assert run.main(flags) == 0
     items, progress = read_checkpoint(tmp_path)
     assert progress["step"] == 60 and progress["phase"] == "latents"

@@ -78,3 +78,20 @@ def test_without_results_a_plain_message(tmp_path, capsys):
     with pytest.raises(SystemExit):
         plot.main([str(tmp_path / "none.csv")])
     assert "run the study first" in capsys.readouterr().err
+
+
+def test_what_cannot_be_drawn_is_a_plain_message(tmp_path, capsys):
+    write_results(tmp_path / "walk.csv", {"freeze": [300]})
+    write_results(tmp_path / "pong.csv", {"freeze": [3]}, "Skiing")
+    write_results(tmp_path / "other.csv", {"never": [300]}, "walker_stand")
+    for files, message in (
+        (["walk", "walk"], "the same seed"),
+        (["walk", "other"], "no task that all"),
+        (["pong"], "no scores to normalise"),
+    ):
+        with pytest.raises(SystemExit):
+            plot.main([f"{tmp_path}/{name}.csv" for name in files])
+        assert message in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        plot.main([f"{tmp_path}/pong.csv", "--published", "curl"])
+    assert "no curve of curl on Skiing" in capsys.readouterr().err
