@@ -54,11 +54,12 @@ class Config:
     freeze_step: int | Literal["never", "auto"] = 10_000
     """Agent step at which the encoder freezes and replay turns into latents; never to keep training
     it; auto to freeze once the latents of a probe batch have stopped moving. The official code
-    fixes a step for cartpole_swingup only (10,000 of 80,000); elsewhere the preset takes the same
-    eighth of the run, which is our choice."""
+    fixes a step for cartpole_swingup only (10,000 of 80,000); for other tasks paper takes the same
+    eighth of the run, and the other presets choose their own, which are our choices."""
     encoder_from: str = ""
     """Run folder whose encoder to take, frozen from the first step: needs freeze_step=0. With
-    freeze_step=0 alone the encoder is a random one."""
+    freeze_step=0 alone the encoder is a random one. (8-bit latents freeze after the random steps:
+    their scale is taken from those rows.)"""
     freeze_earliest: int = 5_000
     """With freeze_step=auto: the step that draws the probe batch, the first that looks at it."""
     freeze_latest: int = 40_000

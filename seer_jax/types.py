@@ -161,7 +161,8 @@ class Agent(NamedTuple):
     act(state, latent, key, greedy) -> action f32[B, A] or i32[B]; greedy is for evaluation
     update(state, transition, key) -> (state, metrics, errors): metrics are f32[] by name, errors
         f32[B] say how wrong the agent was about each transition, for prioritised replay
-    freeze(state) -> state: the encoder moves to `frozen`; its optimiser state and target go
+    freeze(state) -> state: the encoder, or as much of it as freezes, moves to `frozen`; its
+        optimiser state and target go
     flops: analytic costs
     signed_latents: whether latents can be negative
     """
