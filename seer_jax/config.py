@@ -188,7 +188,7 @@ def _quick(task: str) -> Config:
         _paper(task),
         preset="quick",
         num_steps=20_000,
-        freeze_step=7_500,
+        freeze_step=10_000,
         latent_dtype="uint8",
         replay_capacity=20_000,
         learning_starts=500,

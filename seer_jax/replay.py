@@ -20,6 +20,7 @@ import numpy as np
 from seer_jax import quantise
 from seer_jax.types import FIRST, LAST, Array, Key, PyTree, Row, Transition
 
+_ROWS = 1024  # rows copied to the device at a time
 _BLOCK = 1024  # priorities summed together: see `_draw_by_priority`
 
 
@@ -107,16 +108,18 @@ def trimmed_shape(held: int, row: Row, prioritised: bool, scale: PyTree) -> Repl
 def untrimmed(replay: Replay, capacity: int) -> Replay:
     """Takes `trimmed` back into a ring with room for `capacity` rows."""
     row = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), replay.rows)
-    priorities = replay.priorities
-    whole = init(capacity, row, priorities is not None)
-    if whole.priorities is not None and priorities is not None:
-        values = write_rows(whole.priorities.values, priorities.values, 0)
-        priorities = Priorities(values, jnp.asarray(priorities.highest))
+    values = lambda replay: replay.priorities and replay.priorities.values
+    whole = init(capacity, row, replay.priorities is not None)
+    held, target = (replay.rows, values(replay)), (whole.rows, values(whole))
+    for start in range(0, len(replay.rows.reward), _ROWS):
+        part = jax.tree.map(lambda x: x[start : start + _ROWS], held)  # noqa: B023
+        target = write_rows(target, part, start)
+    rows, written = target
     return Replay(
-        write_rows(whole.rows, replay.rows, 0),
+        rows,
         jnp.asarray(replay.position),
         jnp.asarray(replay.size),
-        priorities,
+        replay.priorities and Priorities(written, jnp.asarray(replay.priorities.highest)),
         jax.tree.map(jnp.asarray, replay.scale),
     )
 
