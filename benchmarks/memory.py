@@ -79,6 +79,7 @@ def measure_run(rows: int) -> list[dict[str, Any]]:
         reset_peak()
         for _ in range(_STEPS):
             run.step()
+        run.save()  # as runs do long before replay is full
         fill(run, rows)
         for _ in range(_STEPS):
             run.step()

@@ -415,6 +415,7 @@ class Run:
         metrics = [{name: float(x) for name, x in update.items()} for update in self.metrics]
         saved = dataclasses.asdict(progress) | {"phase": self.phase(), "metrics": metrics}
         self.checkpoints.save(progress.step, items, saved)
+        memory.give_back_freed()  # by compiling, updates and writing
 
     def restore_or_start(self) -> bool:
         """Takes up the newest checkpoint, or begins; says whether it began."""

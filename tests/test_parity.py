@@ -189,7 +189,7 @@ def test_three_updates_float64(recorded64):
 def test_freeze_and_three_updates_on_latents(recorded64):
     recorded = recorded64
     m = model(np.float64)
-    state = curl_sac._freeze(after_three_updates(recorded, np.float64)[0][-1])
+    state = curl_sac._freeze("projection", after_three_updates(recorded, np.float64)[0][-1])
     encoder_before = jax.device_get(state.frozen)
     latents = curl_sac._encode(m, state.frozen, recorded["frozen/obs"])
     for side, latent in latents.items():

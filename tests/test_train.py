@@ -170,7 +170,8 @@ def test_metrics_have_the_documented_names(standard):
     episode = {"train/return", "train/length"}
     assert by_step[5] == report | updates | {"loss/contrast"} | episode
     assert by_step[20] == report | updates
-    freeze = {"freeze/step", "freeze/rows", "freeze/replay_bytes_before", "replay/bytes"}
+    freeze = {"freeze/step", "freeze/rows", "freeze/rows_before"}
+    freeze |= {"freeze/replay_bytes_before", "replay/bytes"}
     assert by_step[12] == freeze | {"eval/return", "eval/return_std"}
     raw = [json.loads(line) for line in (standard[0] / "metrics.jsonl").open()]
     assert {"time/sps", "time/updates_per_s", "time/hours", "memory/peak_bytes"} <= set(raw[-2])
