@@ -25,7 +25,6 @@ from benchmarks import measure
 from seer_jax import build, train
 from seer_jax import config as config_lib
 from seer_jax.config import Config
-from seer_jax.logger import Logger
 from seer_jax.types import Env
 
 _ROWS = 600  # in replay before anything is timed
@@ -40,20 +39,13 @@ def opened_run(config: Config, env: Env) -> Iterator[train.Run]:
         run = train.Run(config, pathlib.Path(folder), env, lambda: env, agent)
         stack.callback(run.close)
         run.restore_or_start()
-        run.logger = stack.enter_context(
-            Logger(
-                pathlib.Path(folder),
-                action_repeat=config.action_repeat,
-                num_steps=config.num_steps,
-                progress=False,
-            )
-        )
+        run.open_loggers(stack, show_progress=False)
         yield run
 
 
 def parts(run: train.Run, passes: int) -> dict[str, Callable[[], Any]]:
     """The whole loop and its three parts, each for so many passes over the environments."""
-    steps = passes * run.env.spec.num_envs
+    updates = passes * run.num_envs()
     action = np.zeros(
         (run.env.spec.num_envs, *run.env.spec.action_shape),
         np.int32 if run.env.spec.num_actions is not None else np.float32,
@@ -70,7 +62,7 @@ def parts(run: train.Run, passes: int) -> dict[str, Callable[[], Any]]:
             run.timestep = run.env.step(action)
 
     def learn() -> Any:
-        for _ in range(steps):
+        for _ in range(updates):
             run.learn()
         run.metrics.clear()
         return run.state
@@ -93,8 +85,10 @@ def parts(run: train.Run, passes: int) -> dict[str, Callable[[], Any]]:
 
 
 def measure_loop(config: Config, repeats: int, passes: int) -> list[dict[str, Any]]:
-    """Records of both phases, seconds per agent step."""
+    """Records of both phases, seconds per agent step; with several seeds, of any of them."""
     windows = (repeats + 2) * 4 * passes * config.num_envs
+    envs = config.num_envs * config.num_seeds
+    name_of_run = f"{config.num_seeds} seeds" if config.num_seeds > 1 else str(config.num_envs)
     config = dataclasses.replace(
         config,
         num_steps=_ROWS + 2 * windows,
@@ -111,9 +105,7 @@ def measure_loop(config: Config, repeats: int, passes: int) -> list[dict[str, An
                 run.freeze()
             timings = measure.interleaved(parts(run, passes), repeats)
             found = {
-                name: measure.record(
-                    f"{name}/{phase}/{config.num_envs}", timing, passes * config.num_envs
-                )
+                name: measure.record(f"{name}/{phase}/{name_of_run}", timing, passes * envs)
                 for name, timing in timings.items()
             }
             loop, simulate, learn, act = (record["value"] for record in found.values())
@@ -129,6 +121,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--preset", default="paper", choices=["paper", "quick", "atari100k"])
     parser.add_argument("--render_quality", default=None, choices=["full", "fast"])
     parser.add_argument("--num_envs", type=int, nargs="+", default=[1])
+    parser.add_argument("--num_seeds", type=int, nargs="+", default=[])
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--passes", type=int, default=40, help="over the environments, a sample")
     parser.add_argument("--json", help="file to write the records to")
@@ -141,10 +134,9 @@ def main(argv: list[str] | None = None) -> None:
         f"{'ms per agent step':20}{'loop':>9}{'simulate':>10}{'learn':>9}{'act':>8}{'over':>7}"
         f"{'steps/s':>9}"
     )
-    for num_envs in args.num_envs:
-        found = measure_loop(
-            dataclasses.replace(config, num_envs=num_envs), args.repeats, args.passes
-        )
+    runs = [{"num_envs": n} for n in args.num_envs] + [{"num_seeds": n} for n in args.num_seeds]
+    for changes in runs:
+        found = measure_loop(dataclasses.replace(config, **changes), args.repeats, args.passes)
         records += found
         for loop, simulate, learn, act in (found[:4], found[4:]):
             print(

@@ -98,11 +98,17 @@ def machine() -> dict[str, Any]:
 
 
 def _processor() -> str:
+    """Its name, and family and model: a virtual machine may call three generations the same."""
     try:
-        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
+        first = pathlib.Path("/proc/cpuinfo").read_text().split("\n\n")[0]
+        pairs = (line.split(":", 1) for line in first.splitlines())
+        fields = {name.strip(): value.strip() for name, value in pairs}
+        name = fields["model name"]
+    except (OSError, KeyError, ValueError):
         return platform.processor()
+    if {"cpu family", "model"} <= fields.keys():
+        name += f" (family {fields['cpu family']} model {fields['model']})"
+    return name
 
 
 def write_json(path: str, command: str, records: list[dict[str, Any]], **context: Any) -> None:

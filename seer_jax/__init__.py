@@ -8,8 +8,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def load_policy(logdir: str) -> "Policy":
-    """The greedy policy of a run folder: `action = policy(timestep)`. See `seer_jax.policy`."""
+def load_policy(logdir: str, seed: int | None = None) -> "Policy":
+    """The greedy policy of a run folder: `action = policy(timestep)`. See `seer_jax.policy`.
+
+    `seed` says which of several runs (`--num_seeds`); None: the first.
+    """
     from seer_jax import policy  # late: importing seer_jax alone stays light
 
-    return policy.Policy(logdir)
+    return policy.Policy(logdir, seed)

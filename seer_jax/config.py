@@ -87,6 +87,10 @@ class Config:
     """Of the errors that priorities come from (prioritised replay)."""
     priority_beta: float = 0.4
     """How far importance weights make up for priorities at the start; 1 at the end."""
+    num_seeds: int = 1
+    """S, runs that differ in their seed alone (seed, seed + 1, ...), trained in one process, each
+    with an environment of its own. Each has as much replay and as many steps as a run alone, and
+    its curves in LOGDIR/seedN."""
     num_envs: int = 1
     """Environments stepped together; each step of each counts, and has its update. Atari games
     share a pool of threads, others have a process each."""
@@ -114,6 +118,11 @@ class Config:
     """Record the first episode of every evaluation."""
     agent: curl_sac.Config | rainbow.Config = curl_sac.Config()
     """The agent's hyperparameters."""
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seed of each learner."""
+        return list(range(self.seed, self.seed + self.num_seeds))
 
     @property
     def last_freeze_step(self) -> int | None:
@@ -331,6 +340,7 @@ def check(config: Config) -> None:
         "num_steps": 1,
         "num_copies": 1,
         "replay_capacity": 1,
+        "num_seeds": 1,
         "num_envs": 1,
         "learning_starts": 0,
         "batch_size": 2,
@@ -373,12 +383,34 @@ def check(config: Config) -> None:
         )
     if config.replay_memory is not None:
         parse_bytes(config.replay_memory)
+    if config.num_seeds > 1:
+        _check_several(config)
     _check_agent(config)
     if not 0 <= config.priority_exponent <= 1 or not 0 <= config.priority_beta <= 1:
         raise UserError("priority_exponent and priority_beta must lie between 0 and 1.")
     dmc = not is_atari(config.task) and not is_gymnasium(config.task)
     if config.render_quality != "full" and not dmc:
         raise UserError("render_quality is for dm_control; other tasks have one picture only.")
+
+
+def _check_several(config: Config) -> None:
+    at_once = "with num_seeds above 1"
+    if is_atari(config.task) or is_gymnasium(config.task):
+        raise UserError(
+            f"{at_once}, all runs go in step, which needs episodes of one length: those of "
+            f"{config.task} vary. Start a run for each seed."
+        )
+    if config.freeze_step == "auto":
+        raise UserError(
+            f"{at_once}, all encoders freeze at one step, and freeze_step=auto would find one for "
+            "each: give a step, or never."
+        )
+    if config.num_envs > 1:
+        raise UserError(f"{at_once}, each run has one environment: leave out --num_envs.")
+    if config.replay == "prioritised":
+        raise UserError(f"{at_once}, replay is drawn uniformly: leave out --replay=prioritised.")
+    if config.encoder_from:
+        raise UserError(f"{at_once}, each run begins with its own encoder: leave out encoder_from.")
 
 
 def _check_agent(config: Config) -> None:

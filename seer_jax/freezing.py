@@ -43,7 +43,8 @@ class Plan(NamedTuple):
 def plan(config: Config, agent: Agent, spec: EnvSpec) -> Plan:
     """Sizes replay for both phases from `replay_capacity` or `replay_memory`.
 
-    `replay_capacity` counts the rows of all environments together.
+    `replay_capacity` counts the rows of all environments together. Both are for one learner: with
+    `num_seeds` above one, each has as much.
 
     Latents get as many rows as fit in the bytes of the frames, so the budget holds throughout;
     neither phase gets rows that the run cannot fill.
@@ -69,13 +70,15 @@ def plan(config: Config, agent: Agent, spec: EnvSpec) -> Plan:
 
     latent_row = frame_row._replace(obs=jax.eval_shape(latents, jax.random.key(0), obs))
 
-    budget = config.replay_capacity * replay_lib.row_bytes(frame_row) // num_envs
+    envs = num_envs // config.num_seeds  # of one learner
+    budget = config.replay_capacity * replay_lib.row_bytes(frame_row) // envs
     if config.replay_memory is not None:
-        budget = parse_bytes(config.replay_memory)
+        budget = parse_bytes(config.replay_memory) * config.num_seeds
     last = config.last_freeze_step
     frame_steps = config.num_steps if last is None else last
     needed = [
-        rows_of(min(steps, config.num_steps), spec) for steps in (frame_steps, config.num_steps)
+        rows_of(min(steps, config.num_steps), spec.episode_steps, envs)
+        for steps in (frame_steps, config.num_steps)
     ]
     rows = (frame_row, latent_row)
     capacities = [
@@ -87,10 +90,10 @@ def plan(config: Config, agent: Agent, spec: EnvSpec) -> Plan:
     return Plan(frame_row, capacities[0], latent_row, capacities[1])
 
 
-def rows_of(steps: int, spec: EnvSpec) -> int:
+def rows_of(steps: int, episode_steps: int | None, num_envs: int) -> int:
     """Rows that so many agent steps write at most: each episode has one row more than steps."""
-    steps = -(-steps // spec.num_envs)
-    episodes = steps if spec.episode_steps is None else steps // spec.episode_steps
+    steps = -(-steps // num_envs)
+    episodes = steps if episode_steps is None else steps // episode_steps
     return steps + episodes + 2
 
 
@@ -104,6 +107,7 @@ def _check_budget(
 ) -> None:
     # An episode has one row more than steps; below min_rows `sample` may find nothing.
     episode = max((spec.episode_steps or 0) + 1, replay_lib.min_rows(config.agent.n_step))
+    envs, frame_row_bytes = spec.num_envs // config.num_seeds, replay_lib.row_bytes(rows[0])
     for capacity, most, row in zip(capacities, needed, rows, strict=True):
         least = min(episode, most)
         if capacity < least:
@@ -111,8 +115,8 @@ def _check_budget(
             raise UserError(
                 f"Replay of {budget / 2**20:.1f} MiB holds {capacity} rows of "
                 f"{replay_lib.row_bytes(row):,} bytes, and one episode has {least}: raise "
-                f"--replay_memory to {math.ceil(least_bytes / 2**20)}MiB or --replay_capacity to "
-                f"{math.ceil(least_bytes * spec.num_envs / replay_lib.row_bytes(rows[0]))}."
+                f"--replay_memory to {math.ceil(least_bytes / config.num_seeds / 2**20)}MiB or "
+                f"--replay_capacity to {math.ceil(least_bytes * envs / frame_row_bytes)}."
             )
     largest = max(c * replay_lib.row_bytes(row) for c, row in zip(capacities, rows, strict=True))
     available = memory.available_bytes()
@@ -128,52 +132,54 @@ def encode_rows(
     encoder: PyTree,
     replay: Replay,
     age: Array,
+    envs: Array,
     key: Key,
     *,
     read: Reader,
     copies: int,
 ) -> PyTree:
-    """Latents of whole rows: age i32[R] -> leaves f32[R, N, K, ...]."""
-    num_envs = replay.rows.reward.shape[1]
-    ages = jnp.repeat(age, num_envs)
-    envs = jnp.tile(jnp.arange(num_envs), age.shape[0])
-    obs = read(replay, ages, envs, key)
+    """Latents of rows: age i32[R], envs i32[M] of them -> leaves f32[R, M, K, ...]."""
+    shape = (age.shape[0], envs.shape[0])
+    obs = read(replay, jnp.repeat(age, shape[1]), jnp.tile(envs, shape[0]), key)
     latents = encode_copies(agent, encoder, obs, key, copies)
-    return jax.tree.map(lambda x: x.reshape(age.shape[0], num_envs, *x.shape[1:]), latents)
+    return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), latents)
 
 
 def to_latents(
     replay: Replay,
-    encode: Callable[[Replay, Array, Key], PyTree],
-    key: Key,
+    encode: Callable[[Replay, Array | np.ndarray, int], PyTree],
     *,
     row: Row,
     capacity: int,
     chunk: int,
-) -> tuple[Replay, dict[str, float], int]:
+    several: bool = False,
+) -> tuple[Replay, dict[str, np.ndarray], int]:
     """Turns a replay of frames into one of latents.
 
     Args:
         replay: of frames; consumed: its arrays are deleted.
-        encode: (replay, age i32[chunk], key) -> latents f32 of those rows, compiled.
-        key: random key, for the crops.
+        encode: (replay, age i32[chunk], number) -> latents f32[chunk, N, K, ...] of those rows,
+            compiled; the number is another each time, to draw the crops by.
         row: of the new replay; its dtype says how latents are stored.
         capacity: of the new replay. If it is below the rows held, the oldest are dropped.
         chunk: rows encoded at a time.
+        several: each environment is a learner's own, with a scale of its own.
 
     Returns:
         A replay of the newest rows, in the same order; what storing them cost,
-        `quantise.quality`, means over the rows; how many rows were encoded for it.
+        `quantise.quality`, means over the rows, f32[] or with `several` f32[N]; how many rows were
+        encoded for it.
     """
     size = int(replay.size)
     held = min(size, capacity)
     first, dtype = size - held, jax.tree.leaves(row.obs)[0].dtype.name
-    scale_key = jax.random.fold_in(key, size)  # the chunks below fold in what is smaller
     encoded = held
     scale = None
     if dtype in quantise.LARGEST_CODE:
         ages = np.linspace(first, size - 1, -(-_SCALE_ROWS // chunk) * chunk).astype(int)
-        scale = _fit_scale(replay, encode, scale_key, ages.reshape(-1, chunk), dtype)
+        # The chunks below have the numbers up to size.
+        latents = (encode(replay, age, size + i) for i, age in enumerate(ages.reshape(-1, chunk)))
+        scale = quantise.fit(latents, dtype, several)
         encoded += ages.size
     priorities = replay.priorities
     kept = replay.rows._replace(obs=None), priorities and priorities.values
@@ -181,9 +187,9 @@ def to_latents(
     for start in range(first, size, chunk):
         # The last chunk is filled up with the newest row; what is too much is cut off.
         age = jnp.minimum(jnp.arange(start, start + chunk), size - 1)
-        latents = encode(replay, age, jax.random.fold_in(key, start))
+        latents = encode(replay, age, start)
         rows, values = _take(kept, replay_lib.slot(replay, age))
-        stored, quality = store(latents, scale, dtype)
+        stored, quality = store(latents, scale, dtype, several)
         parts.append(_take((rows._replace(obs=stored), values), slice(size - start)))
         qualities.append(quality)
     jax.block_until_ready(parts)
@@ -204,32 +210,20 @@ def to_latents(
         scale=scale,
     )
     names = qualities[0] if qualities else ()
-    quality = {name: float(np.mean([q[name] for q in qualities])) for name in names}
+    quality = {name: np.mean([q[name] for q in qualities], axis=0) for name in names}
     return converted, quality, encoded
 
 
-def _fit_scale(
-    replay: Replay,
-    encode: Callable[[Replay, Array, Key], PyTree],
-    key: Key,
-    ages: np.ndarray,
-    dtype: str,
-) -> PyTree:
-    """The scale for 8-bit latents from rows of some ages, a chunk at a time."""
-    largest = [
-        jax.tree.map(
-            lambda z: jnp.max(jnp.abs(z), axis=tuple(range(z.ndim - 1))),
-            encode(replay, jnp.asarray(age), jax.random.fold_in(key, i)),
-        )
-        for i, age in enumerate(ages)
-    ]
-    return quantise.fit(jax.tree.map(lambda *x: jnp.stack(x), *largest), dtype)
-
-
-@functools.partial(jax.jit, static_argnames="dtype")
-def store(latents: PyTree, scale: PyTree, dtype: str) -> tuple[PyTree, dict[str, Array]]:
-    """Latents as replay keeps them, and `quantise.quality`."""
-    return quantise.encode(latents, scale, dtype), quantise.quality(latents, scale, dtype)
+@functools.partial(jax.jit, static_argnames=("dtype", "several"))
+def store(
+    latents: PyTree, scale: PyTree, dtype: str, several: bool
+) -> tuple[PyTree, dict[str, Array]]:
+    """Latents [R, N, K, ...] as replay keeps them, and `quantise.quality`, for several learners
+    f32[N]."""
+    quality = functools.partial(quantise.quality, dtype=dtype)
+    if several:
+        quality = jax.vmap(quality, in_axes=(1, None if scale is None else 0))
+    return quantise.encode(latents, scale, dtype), quality(latents, scale)
 
 
 def _take(tree: PyTree, index: Array | slice) -> PyTree:

@@ -11,9 +11,9 @@ import pathlib
 import jax
 import numpy as np
 
-from seer_jax import build, checkpoint, dispatch
+from seer_jax import build, checkpoint, dispatch, seeds
 from seer_jax import config as config_lib
-from seer_jax.types import Env, TimeStep
+from seer_jax.types import Env, TimeStep, UserError
 
 
 class Policy:
@@ -25,15 +25,26 @@ class Policy:
         state: the learner as it was then; `state.encoder` and `state.params` hold the weights.
     """
 
-    def __init__(self, logdir: str | pathlib.Path) -> None:
+    def __init__(self, logdir: str | pathlib.Path, seed: int | None = None) -> None:
         """Reads a policy.
 
+        Args:
+            logdir: run folder.
+            seed: which of the runs in it, where there are several (`--num_seeds`); None: the first.
+
         Raises:
-            UserError: if the folder holds no run, or the run no readable checkpoint.
+            UserError: if the folder holds no run, or the run no readable checkpoint, or not that
+                seed.
         """
         logdir = pathlib.Path(logdir)
-        self.config = config_lib.read(logdir)
+        config = config_lib.read(logdir)
+        seed = config.seed if seed is None else seed
+        if seed not in config.seeds:
+            raise UserError(f"{logdir} holds no run of seed {seed}, but of {config.seeds}.")
         arrays, progress = checkpoint.restore_state(logdir)
+        if config.num_seeds > 1:
+            arrays = seeds.pick(arrays, config.seeds.index(seed))
+        self.config = dataclasses.replace(config, seed=seed, num_seeds=1)
         self.step: int = progress["step"]
         env = self.make_env()
         agent = build.make_agent(self.config, env.spec)

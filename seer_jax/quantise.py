@@ -5,35 +5,52 @@
 largest value met there is the largest code; what exceeds it later is clipped.
 """
 
+import functools
+from collections.abc import Iterable
+
 import jax
 import jax.numpy as jnp
 
-from seer_jax.types import Array, PyTree
+from seer_jax.types import Array, Leaf, PyTree
 
 LARGEST_CODE = {"uint8": 255, "int8": 127}
 
 
-def fit(latents: PyTree, dtype: str) -> PyTree:
-    """A scale f32[L] for each leaf f32[..., L]; None if `dtype` needs none."""
+def fit(latents: Iterable[PyTree], dtype: str, several: bool = False) -> PyTree:
+    """A scale for latents, leaves f32[R, N, K, L] of some rows after the other.
+
+    Returns:
+        Leaves f32[L]; with `several`, where each of the N has its own, f32[N, 1, L]; None if
+        `dtype` needs none.
+    """
     if dtype not in LARGEST_CODE:
         return None
 
-    def scale(z: Array) -> Array:
-        largest = jnp.max(jnp.abs(z), axis=tuple(range(z.ndim - 1)))
-        return jnp.where(largest > 0, largest, 1.0) / LARGEST_CODE[dtype]
+    def largest(z: Array) -> Array:
+        if several:
+            return jnp.max(jnp.abs(z), axis=(0, 2))[:, None]
+        return jnp.max(jnp.abs(z), axis=tuple(range(z.ndim - 1)))
 
-    return jax.tree.map(scale, latents)
+    def scale(*parts: Array) -> Array:
+        top = functools.reduce(jnp.maximum, parts)
+        return jnp.where(top > 0, top, 1.0) / LARGEST_CODE[dtype]
+
+    return jax.tree.map(scale, *(jax.tree.map(largest, part) for part in latents))
 
 
-def scale_shape(stored: PyTree) -> PyTree:
-    """The shapes of the scale of stored latents [..., L]; None if their dtype needs none."""
+def scale_shape(stored: PyTree, several: bool = False) -> PyTree:
+    """The shapes of `fit` for stored latents [N, K, L]; None if their dtype needs none."""
     if jax.tree.leaves(stored)[0].dtype.name not in LARGEST_CODE:
         return None
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[-1:], jnp.float32), stored)
+
+    def shape(x: Leaf) -> tuple[int, ...]:
+        return (x.shape[0], 1, x.shape[-1]) if several else x.shape[-1:]
+
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(shape(x), jnp.float32), stored)
 
 
 def encode(latents: PyTree, scale: PyTree, dtype: str) -> PyTree:
-    """Leaves f32[..., L] -> `dtype`[..., L]."""
+    """Leaves f32[..., L] -> `dtype`[..., L]; scales broadcast to them."""
     if scale is None:
         return jax.tree.map(lambda z: z.astype(dtype), latents)
     top = LARGEST_CODE[dtype]

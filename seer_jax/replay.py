@@ -38,7 +38,7 @@ class Replay(flax.struct.PyTreeNode):
     position: Array  # i32[], where the next row goes
     size: Array  # i32[], rows held
     priorities: Priorities | None = None  # None: drawn uniformly
-    scale: PyTree = None  # of 8-bit latents, f32[L] a leaf
+    scale: PyTree = None  # of 8-bit latents, f32[L] a leaf; of several learners f32[S, 1, L]
 
 
 class Start(NamedTuple):
@@ -158,6 +158,7 @@ def sample(
     gamma: float,
     read: Reader,
     beta: Array | float = 0.0,
+    env: Array | None = None,
 ) -> tuple[Transition, Start]:
     """Draws transitions from all that are complete, uniformly or by priority.
 
@@ -173,6 +174,7 @@ def sample(
         gamma: discount per step.
         read: `stacked_frames(...)` or `latents`.
         beta: how far the weights make up for priorities, from 0 (not) to 1 (fully).
+        env: i32[], the only environment to draw from, uniformly. None: from all.
 
     Returns:
         The batch, and where its transitions begin. `reward` f32[B] is the discounted sum,
@@ -180,25 +182,25 @@ def sample(
         `weight` f32[B] = priority^-beta over the largest of the batch.
     """
     draw_key, obs_key, next_key = jax.random.split(key, 3)
-    age, env, steps = _draw_starts(draw_key, replay, batch_size, n_step)
-    start = Start(slot(replay, age), env)
+    age, envs, steps = _draw_starts(draw_key, replay, batch_size, n_step, env)
+    start = Start(slot(replay, age), envs)
     weight = jnp.ones(batch_size, jnp.float32)
     if replay.priorities is not None:
         weight = replay.priorities.values[start] ** -beta
         weight = weight / jnp.max(weight)
     window = slot(replay, jnp.minimum(age[:, None] + jnp.arange(1, n_step + 1), replay.size - 1))
-    reward = replay.rows.reward[window, env[:, None]]
-    discount = replay.rows.discount[window, env[:, None]]
+    reward = replay.rows.reward[window, envs[:, None]]
+    discount = replay.rows.discount[window, envs[:, None]]
     inside = jnp.arange(1, n_step + 1) <= steps[:, None]
     # factor[i] = gamma^i times the discounts that came before reward i.
     after = jnp.cumprod(jnp.where(inside, gamma * discount, 1.0), axis=1)
     before = jnp.concatenate([jnp.ones_like(after[:, :1]), after[:, :-1]], axis=1)
     batch = Transition(
-        obs=read(replay, age, env, obs_key),
+        obs=read(replay, age, envs, obs_key),
         action=replay.rows.action[start],
         reward=jnp.sum(jnp.where(inside, before * reward, 0.0), axis=1),
         discount=after[:, -1],
-        next_obs=read(replay, age + steps, env, next_key),
+        next_obs=read(replay, age + steps, envs, next_key),
         weight=weight,
     )
     return batch, start
@@ -215,10 +217,10 @@ def update_priorities(
 
 
 def _draw_starts(
-    key: Key, replay: Replay, batch_size: int, n_step: int
+    key: Key, replay: Replay, batch_size: int, n_step: int, only: Array | None
 ) -> tuple[Array, Array, Array]:
     """Ages, environments and lengths i32[B] of valid windows; invalid draws are drawn again."""
-    num_envs = replay.rows.reward.shape[1]
+    num_envs = replay.rows.reward.shape[1] if only is None else 1
     by_priority = None
     if replay.priorities is not None:
         by_priority = _draw_by_priority(replay.priorities.values.reshape(-1), batch_size)
@@ -228,6 +230,7 @@ def _draw_starts(
         if by_priority is None:
             age = jax.random.randint(age_key, (batch_size,), 0, jnp.maximum(replay.size - 1, 1))
             env = jax.random.randint(env_key, (batch_size,), 0, num_envs)
+            env = env if only is None else env + only
         else:
             index, env = jnp.divmod(by_priority(key), num_envs)
             age = (index - replay.position + replay.size) % get_capacity(replay)

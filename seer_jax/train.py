@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seer_jax import checkpoint, dispatch, freezing, memory, quantise, settling, video
+from seer_jax import checkpoint, dispatch, freezing, memory, quantise, seeds, settling, video
 from seer_jax import replay as replay_lib
 from seer_jax.config import Config
 from seer_jax.logger import Logger
@@ -46,14 +46,15 @@ class Interrupted(Exception):
 
 @dataclasses.dataclass
 class Progress:
-    """Counters on the host; saved with every checkpoint."""
+    """Counters on the host; saved with every checkpoint. Steps, updates and FLOPs are those of each
+    learner, if there are several."""
 
-    step: int = 0  # agent steps, of all environments together
+    step: int = 0  # agent steps, of all its environments together
     iteration: int = 0  # passes, and so rows written for each environment
     updates: int = 0
     episode_return: list[float] = dataclasses.field(default_factory=list)  # by environment
     episode_length: list[int] = dataclasses.field(default_factory=list)
-    last_return: float | None = None
+    last_return: float | None = None  # of the episode that ended last, of any learner
     probed: int = 0  # step of the last look at the probe batch (freeze_step=auto)
     calm: int = 0  # looks in a row that found it as it was
     flops: float = 0.0  # acting, storing, updating and the conversion at the freeze
@@ -61,7 +62,8 @@ class Progress:
 
 
 class Keys(NamedTuple):
-    """Random keys by purpose; each use folds in the iteration, so there is nothing to save."""
+    """Random keys by purpose; each use folds in the iteration, so there is nothing to save. With
+    several learners [S] each."""
 
     init: Key
     act: Key
@@ -100,22 +102,14 @@ def train(
         run = Run(config, logdir, env, make_eval_env, agent, read_encoder)
         stack.callback(run.close)
         fresh = run.restore_or_start()
-        run.logger = stack.enter_context(
-            Logger(
-                logdir,
-                action_repeat=env.spec.action_repeat,
-                num_steps=config.num_steps,
-                resume_step=run.progress.step,
-                progress=show_progress,
-            )
-        )
+        run.open_loggers(stack, show_progress)
         stop_requested = stack.enter_context(_stop_requests())
         if fresh:
             run.say_what_the_freeze_drops()
             run.freeze_if_due()
             run.evaluate()
         elif run.progress.step >= config.num_steps:
-            run.logger.line(f"{logdir} has finished its {config.num_steps:,} steps already.")
+            run.loggers[0].line(f"{logdir} has finished its {config.num_steps:,} steps already.")
         run.loop(stop_requested)
     return run.state
 
@@ -123,7 +117,7 @@ def train(
 class Run:
     """The parts of one run, and what happens to them in `loop`."""
 
-    logger: Logger
+    loggers: list[Logger]  # one for each learner; the first speaks for all
     state: AgentState
     replay: replay_lib.Replay
     stack: Array  # u8[N, k, H*W*C], the frames acting needs, newest last
@@ -145,13 +139,38 @@ class Run:
         self.eval_env: Env | None = None
         self.checkpoints = checkpoint.Checkpoints(logdir / "checkpoints")
         self.functions = dispatch.compile_functions(config, agent, env.spec)
-        self.keys = Keys(*jax.random.split(jax.random.key(config.seed), len(Keys._fields)))
+        self.folders = [logdir]
+        split = lambda key: Keys(*jax.random.split(key, len(Keys._fields)))
+        if config.num_seeds == 1:
+            self.keys = split(jax.random.key(config.seed))
+        else:
+            self.folders = [logdir / f"seed{seed}" for seed in config.seeds]
+            self.keys = jax.vmap(split)(seeds.keys(config.seeds))
         self.sizes = freezing.plan(config, agent, env.spec)
         self.metrics: list[dict[str, Array]] = []  # of the updates since the last report, on device
         self.began = time.perf_counter()
         self.reported = (self.began, 0, 0)  # when, at which step and update
         self.progress = Progress()
         self.forget_episodes()
+
+    def open_loggers(self, stack: contextlib.ExitStack, show_progress: bool) -> None:
+        """Opens the files of every learner; `stack` closes them."""
+        self.loggers = [
+            stack.enter_context(
+                Logger(
+                    folder,
+                    action_repeat=self.env.spec.action_repeat,
+                    num_steps=self.config.num_steps,
+                    resume_step=self.progress.step,
+                    progress=show_progress and folder == self.folders[0],
+                )
+            )
+            for folder in self.folders
+        ]
+
+    def num_envs(self) -> int:
+        """Environments of one learner."""
+        return self.env.spec.num_envs // self.config.num_seeds
 
     def prioritised(self) -> bool:
         return self.config.replay == "prioritised"
@@ -186,9 +205,9 @@ class Run:
     def step(self) -> None:
         """One pass: act, store, learn, simulate. An environment that only resets takes no step."""
         config, progress, flops = self.config, self.progress, self.agent.flops
-        num_envs, frozen = self.env.spec.num_envs, self.state.frozen is not None
+        num_envs, frozen = self.num_envs(), self.state.frozen is not None
         random = progress.step < config.learning_starts
-        acting = self.timestep.step_type != LAST
+        acting = self.timestep.step_type != LAST  # of several learners all or none
         # Explicit, so that a test can forbid every other transfer.
         timestep, iteration = jax.device_put((self.timestep, np.int32(progress.iteration)))
         action, self.replay, self.stack, metrics = self.functions.act_and_store(
@@ -205,19 +224,19 @@ class Run:
             progress.flops += num_envs * flops.encode
 
         if not random and progress.iteration >= replay_lib.min_rows(config.agent.n_step):
-            for _ in range(np.count_nonzero(acting)):
+            for _ in range(np.count_nonzero(acting) // config.num_seeds):
                 self.learn()
 
         self.timestep = self.env.step(_to_host(action))
         for env in np.flatnonzero(acting).tolist():
-            progress.step += 1
+            progress.step += env < num_envs  # the steps of one learner
             progress.episode_return[env] += float(self.timestep.reward[env])
             progress.episode_length[env] += 1
             if self.timestep.step_type[env] == LAST:
                 self.end_episode(env)
 
     def learn(self) -> None:
-        """One update."""
+        """One update, of each learner."""
         config, progress, flops = self.config, self.progress, self.agent.flops
         done = min(progress.step / config.num_steps, 1.0)
         beta = config.priority_beta + (1 - config.priority_beta) * done
@@ -235,7 +254,7 @@ class Run:
     def end_episode(self, env: int) -> None:
         progress = self.progress
         progress.last_return = progress.episode_return[env]
-        self.logger.write(
+        self.loggers[env // self.num_envs()].write(
             progress.step,
             {"train/return": progress.last_return, "train/length": progress.episode_length[env]},
         )
@@ -252,9 +271,10 @@ class Run:
         frames, latents = self.sizes.frame_capacity, self.sizes.latent_capacity
         if self.config.last_freeze_step is None or latents >= frames:
             return
-        self.logger.line(
+        self.loggers[0].line(
             f"Replay has room for {frames:,} rows of frames but for only {latents:,} of latents, "
-            f"{replay_lib.row_bytes(self.sizes.latent_row):,} bytes each: the freeze drops the "
+            f"{replay_lib.row_bytes(self.sizes.latent_row) // self.config.num_seeds:,} bytes each: "
+            "the freeze drops the "
             "oldest. --latent_dtype, fewer --num_copies or more --replay_memory let it keep more."
         )
 
@@ -276,44 +296,53 @@ class Run:
         self.probe, similarity = self.functions.look(encoder, self.probe)
         similarity = float(similarity)
         progress.calm = progress.calm + 1 if similarity >= config.freeze_similarity else 0
-        self.logger.write(progress.step, {"freeze/cka": similarity})
+        self.loggers[0].write(progress.step, {"freeze/cka": similarity})
         return progress.calm >= config.freeze_patience
 
     def freeze(self) -> None:
         """Freezes the encoder and turns the rows held into latents; none are lost that fit."""
         memory.give_back_freed()  # what updates used, before frames and latents are held together
         start, rows = time.perf_counter(), int(self.replay.size)
-        before = replay_lib.replay_bytes(self.replay)
+        before = self.replay_bytes()
         self.state = self.agent.freeze(self.state)
         if self.read_encoder is not None:
             self.state = self.state.replace(frozen=self.read_encoder())
         self.replay, quality, encoded = freezing.to_latents(
             self.replay,
-            lambda replay, age, key: self.functions.encode_rows(
-                self.state.frozen, replay, age, key
+            lambda replay, age, number: self.functions.encode_rows(
+                self.state, replay, age, self.keys.freeze, number
             ),
-            self.keys.freeze,
             row=self.sizes.latent_row,
             capacity=self.sizes.latent_capacity,
-            chunk=max(1, _CHUNK_IMAGES // (self.config.num_copies * self.env.spec.num_envs)),
+            chunk=max(1, _CHUNK_IMAGES // (self.config.num_copies * self.num_envs())),
+            several=self.config.num_seeds > 1,
         )
         self.probe = None
         memory.give_back_freed()
-        copies = self.env.spec.num_envs * self.config.num_copies
+        copies = self.num_envs() * self.config.num_copies
         self.progress.flops += self.agent.flops.encode * encoded * copies
-        self.logger.write(
-            self.progress.step,
+        self.write(
             {
                 "freeze/step": self.progress.step,
                 "freeze/rows": int(self.replay.size),
                 "freeze/rows_before": rows,
                 "freeze/seconds": time.perf_counter() - start,
                 "freeze/replay_bytes_before": before,
-                "replay/bytes": replay_lib.replay_bytes(self.replay),
-                **quality,
+                "replay/bytes": self.replay_bytes(),
                 **memory.usage(),
             },
+            quality,
         )
+
+    def write(self, of_all: dict[str, float], of_each: dict[str, np.ndarray]) -> None:
+        """Writes what holds for every learner, and what f32[S] says of each."""
+        for i, logger in enumerate(self.loggers):
+            own = {name: float(x.reshape(-1)[i]) for name, x in of_each.items()}
+            logger.write(self.progress.step, of_all | own)
+
+    def replay_bytes(self) -> int:
+        """Of one learner."""
+        return replay_lib.replay_bytes(self.replay) // self.config.num_seeds
 
     def report(self) -> None:
         """Writes the metrics since the last report and moves the progress bar.
@@ -326,67 +355,68 @@ class Run:
         metrics = self.mean_metrics()
         self.reported = (now, progress.step, progress.updates)
         steps_per_s = (progress.step - step) / (now - then)
-        self.logger.write(
-            progress.step,
-            metrics
-            | memory.usage()
-            | {
-                "time/sps": steps_per_s,
-                "time/updates_per_s": (progress.updates - updates) / (now - then),
-                "time/hours": self.seconds() / 3600,
-                "replay/rows": int(self.replay.size),
-                "replay/bytes": replay_lib.replay_bytes(self.replay),
-                "flops/total": progress.flops,
-            },
-        )
-        self.logger.progress(progress.step, self.phase(), progress.last_return, steps_per_s)
+        of_all = memory.usage() | {
+            "time/sps": steps_per_s,
+            "time/updates_per_s": (progress.updates - updates) / (now - then),
+            "time/hours": self.seconds() / 3600,
+            "replay/rows": int(self.replay.size),
+            "replay/bytes": self.replay_bytes(),
+            "flops/total": progress.flops,
+        }
+        self.write(of_all, metrics)
+        self.loggers[0].progress(progress.step, self.phase(), progress.last_return, steps_per_s)
 
-    def mean_metrics(self) -> dict[str, float]:
-        """Means over the updates since the last call; nan in a metric means not computed then."""
+    def mean_metrics(self) -> dict[str, np.ndarray]:
+        """Means over the updates since the last call, f32[S] for S learners; nan in a metric means
+        not computed then."""
         metrics, self.metrics = jax.device_get(self.metrics), []
-        if not metrics:
-            return {}
         columns = collections.defaultdict(list)
         for update in metrics:  # those from before a freeze have more names than those after it
             for name, value in update.items():
-                columns[name].append(np.float32(value))
+                columns[name].append(np.asarray(value, np.float32).reshape(-1))
         if not np.isfinite(columns.get("loss/critic", 0.0)).all():
             raise _diverged("loss/critic")
-        means = {name: np.array(x)[~np.isnan(x)] for name, x in columns.items()}
-        return {name: float(np.mean(x)) for name, x in means.items() if x.size}
+        computed = {name: np.array(x) for name, x in columns.items() if not np.isnan(x).all()}
+        return {name: np.nanmean(x, axis=0) for name, x in computed.items()}
 
     def evaluate(self) -> None:
         """Greedy episodes in an environment of their own, the same ones at the same step."""
         config, step = self.config, self.progress.step
         if self.eval_env is None:
             self.eval_env = self.make_eval_env()
-        seed = int(np.random.SeedSequence([config.seed, 1, step]).generate_state(1)[0])
+        own_seeds = [
+            int(np.random.SeedSequence([seed, 1, step]).generate_state(1)[0])
+            for seed in config.seeds
+        ]
         frames: list[np.ndarray] | None = [] if config.video else None
         returns = run_episodes(
-            self.functions, self.state, self.eval_env, config.eval_episodes, seed, frames
+            self.functions, self.state, self.eval_env, config.eval_episodes, own_seeds, frames
         )
         env_step = step * self.env.spec.action_repeat
         scores = self.env.spec.reference_scores
-        if scores is not None:
-            normalised = (float(np.mean(returns)) - scores[0]) / (scores[1] - scores[0])
-            self.logger.write(step, {"eval/human_normalised": normalised})
-        self.logger.write_eval(
-            step,
-            **{"return": float(np.mean(returns))},
-            return_std=float(np.std(returns)),
-            episodes=len(returns),
-            flops=self.progress.flops,
-            replay_bytes=replay_lib.replay_bytes(self.replay),
-            hours=self.seconds() / 3600,
-            phase=self.phase(),
-        )
+        for logger, of_one in zip(self.loggers, returns, strict=True):
+            if scores is not None:
+                normalised = (float(np.mean(of_one)) - scores[0]) / (scores[1] - scores[0])
+                logger.write(step, {"eval/human_normalised": normalised})
+            logger.write_eval(
+                step,
+                **{"return": float(np.mean(of_one))},
+                return_std=float(np.std(of_one)),
+                episodes=len(of_one),
+                flops=self.progress.flops,
+                replay_bytes=self.replay_bytes(),
+                hours=self.seconds() / 3600,
+                phase=self.phase(),
+            )
         if frames:
-            video.write_video(self.logdir / "video" / f"{env_step}.mp4", frames, _VIDEO_FPS)
-        self.logger.line(
+            video.write_video(self.folders[0] / "video" / f"{env_step}.mp4", frames, _VIDEO_FPS)
+        # The spread is over the episodes of one learner, or over the means of several.
+        spread = np.std(returns[0] if len(returns) == 1 else np.mean(returns, axis=1))
+        self.loggers[0].line(
             f"step {step:>7,}  env_step {env_step:>9,}  return {np.mean(returns):7.1f} "
-            f"± {np.std(returns):5.1f}  {self.phase():>7}  "
+            f"± {spread:5.1f}  {self.phase():>7}  "
             f"{replay_lib.replay_bytes(self.replay) / 2**20:8.1f} MiB replay  "
-            f"{self.progress.flops:.2e} FLOPs  {self.seconds() / 60:6.1f} min"
+            f"{self.progress.flops * config.num_seeds:.2e} FLOPs  {self.seconds() / 60:6.1f} min"
         )
 
     def phase(self) -> str:
@@ -412,7 +442,7 @@ class Run:
         }
         progress = dataclasses.replace(self.progress, seconds=self.seconds())
         self.metrics = jax.device_get(self.metrics)
-        metrics = [{name: float(x) for name, x in update.items()} for update in self.metrics]
+        metrics = [{name: x.tolist() for name, x in update.items()} for update in self.metrics]
         saved = dataclasses.asdict(progress) | {"phase": self.phase(), "metrics": metrics}
         self.checkpoints.save(progress.step, items, saved)
         memory.give_back_freed()  # by compiling, updates and writing
@@ -421,7 +451,7 @@ class Run:
         """Takes up the newest checkpoint, or begins; says whether it began."""
         restored = self.checkpoints.restore(("state", "replay", "loop", "env"))
         if restored is None:
-            self.state = jax.jit(self.agent.init)(self.keys.init)
+            self.state = self.functions.init(self.keys.init)
             self.replay = replay_lib.init(
                 self.sizes.frame_capacity, self.sizes.frame_row, self.prioritised()
             )
@@ -429,12 +459,12 @@ class Run:
             self.timestep = self.env.reset()
             return True
         items, saved = restored
-        state = jax.eval_shape(self.agent.init, self.keys.init)
+        state = jax.eval_shape(self.functions.init, self.keys.init)
         capacity, row, scale = self.sizes.frame_capacity, self.sizes.frame_row, None
         if saved.pop("phase") == "latents":
             state = jax.eval_shape(self.agent.freeze, state)
             capacity, row = self.sizes.latent_capacity, self.sizes.latent_row
-            scale = quantise.scale_shape(row.obs)
+            scale = quantise.scale_shape(row.obs, self.config.num_seeds > 1)
         self.metrics = saved.pop("metrics")
         self.progress = Progress(**saved)
         self.reported = (time.perf_counter(), self.progress.step, self.progress.updates)
@@ -478,34 +508,37 @@ def run_episodes(
     state: AgentState,
     env: Env,
     episodes: int,
-    seed: int,
+    seeds_of: list[int],
     frames: list[np.ndarray] | None = None,
-) -> list[float]:
-    """Returns of greedy episodes.
+) -> list[list[float]]:
+    """Returns of greedy episodes, for each learner.
 
     Args:
         functions: compiled.
-        state: the agent.
-        env: each of its N environments plays the same number of episodes: the first to end would
-            be the short ones.
-        episodes: how many, a multiple of N.
-        seed: restarts the environment's random stream, and the agent's.
+        state: of the learner, or of several.
+        env: each environment of a learner plays the same number of episodes: the first to end
+            would be the short ones.
+        episodes: how many of a learner, a multiple of the environments it has.
+        seeds_of: for each learner; restarts the environment's random stream, and the agent's.
         frames: takes pictures u8[H, W, 3] of the beginning of the first environment's first
             episode, if given.
     """
+    several = len(seeds_of) > 1
     num_envs = env.spec.num_envs
+    each = episodes * len(seeds_of) // num_envs
     stack = functions.empty_stack(num_envs)
     returns: list[list[float]] = [[] for _ in range(num_envs)]
-    timestep, totals = env.reset(seed=seed), np.zeros(num_envs)
-    key, iteration = jax.random.key(seed), 0
+    timestep, totals = env.reset(seed=seeds_of if several else seeds_of[0]), np.zeros(num_envs)
+    key, iteration = seeds.keys(seeds_of) if several else jax.random.key(seeds_of[0]), 0
     while True:
         if frames is not None and not returns[0] and len(frames) < _VIDEO_FRAMES:
             frames.append(env.render(_VIDEO_SIZE, _VIDEO_SIZE))
         for i in np.flatnonzero(timestep.step_type == LAST):
             returns[i].append(float(totals[i]))
             totals[i] = 0.0
-        if all(len(each) >= episodes // num_envs for each in returns):
-            return [total for each in returns for total in each[: episodes // num_envs]]
+        if all(len(of_env) >= each for of_env in returns):
+            own = np.array([of_env[:each] for of_env in returns])
+            return own.reshape(len(seeds_of), -1).tolist()
         timestep, at = jax.device_put((timestep, np.int32(iteration)))
         action, stack = functions.act(state, stack, timestep, key, at)
         timestep = env.step(_to_host(action))

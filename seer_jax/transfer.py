@@ -9,7 +9,7 @@ import pathlib
 
 import jax
 
-from seer_jax import checkpoint
+from seer_jax import checkpoint, seeds
 from seer_jax import config as config_lib
 from seer_jax.config import Config
 from seer_jax.types import Agent, PyTree, UserError
@@ -20,7 +20,8 @@ _OF_AGENT = ("encoder", "crop_size", "pixel_offset", "num_filters", "strides", "
 
 
 def read_encoder(config: Config, agent: Agent) -> PyTree:
-    """The encoder of the newest checkpoint in `config.encoder_from`, frozen there or not.
+    """The encoder of the newest checkpoint in `config.encoder_from`, frozen there or not; that of
+    the first run where there are several.
 
     Raises:
         UserError: if there is none, or it does not see as this run does.
@@ -38,6 +39,8 @@ def read_encoder(config: Config, agent: Agent) -> PyTree:
         )
         raise UserError(f"The encoder of {logdir} sees in another way: {different}.")
     saved, _ = checkpoint.restore_state(logdir)
+    if source.num_seeds > 1:
+        saved = seeds.pick(saved, 0)
     # Frozen there or trained, or some of it this and some that: no part is in both.
     arrays = {
         path.removeprefix(".frozen").removeprefix(".params.encoder"): x for path, x in saved.items()

@@ -72,8 +72,9 @@ class Env(Protocol):
 
     spec: EnvSpec
 
-    def reset(self, seed: int | None = None) -> TimeStep:
-        """Starts a new episode everywhere; `seed` restarts the random stream too."""
+    def reset(self, seed: Any = None) -> TimeStep:
+        """Starts a new episode everywhere; `seed` restarts the random stream too: an int, or where
+        each environment has a process of its own also one for each."""
 
     def step(self, action: np.ndarray) -> TimeStep:
         """Advances every environment by one agent step. action: [N, *action_shape]."""

@@ -26,7 +26,14 @@ def _compiling_once():
         return _agents[key]
 
     def shared_programs(config, agent, spec):
-        names = ("batch_size", "frame_stack", "num_copies", "latent_dtype", "priority_exponent")
+        names = (
+            "batch_size",
+            "frame_stack",
+            "num_copies",
+            "latent_dtype",
+            "priority_exponent",
+            "num_seeds",
+        )
         key = (agent, spec, *(getattr(config, name) for name in names))
         if key not in _programs:
             _programs[key] = compile_functions(config, agent, spec)

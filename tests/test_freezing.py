@@ -72,8 +72,20 @@ def latent_row(row, dtype=np.float32):
 def compiled_encode(view):
     """`encode_rows` of the toy agent, as `to_latents` takes it."""
     read = replay_lib.stacked_frames((SIDE, SIDE, 4), STACK, "repeat")
-    encode = functools.partial(freezing.encode_rows, toy_agent(view), jnp.float32(1))
-    return jax.jit(functools.partial(encode, read=read, copies=COPIES))
+
+    def encode(replay, age, number):
+        return freezing.encode_rows(
+            toy_agent(view),
+            jnp.float32(1),
+            replay,
+            age,
+            jnp.arange(2),
+            jax.random.fold_in(jax.random.key(0), number),
+            read=read,
+            copies=COPIES,
+        )
+
+    return jax.jit(encode)
 
 
 def freeze(rows, capacity, view=random_view, chunk=4, dtype="float32"):
@@ -85,7 +97,6 @@ def freeze(rows, capacity, view=random_view, chunk=4, dtype="float32"):
     replay, _, _ = freezing.to_latents(
         replay,
         compiled_encode(view),
-        jax.random.key(0),
         row=latent_row(shaped_like, dtype),
         capacity=capacity,
         chunk=chunk,
@@ -167,8 +178,7 @@ def test_frames_are_let_go():
     replay = fill(rows, CAPACITY)
     encode = compiled_encode(center_view)
     row = latent_row(rows[0])
-    key = jax.random.key(0)
-    latents, _, encoded = freezing.to_latents(replay, encode, key, row=row, capacity=9, chunk=4)
+    latents, _, encoded = freezing.to_latents(replay, encode, row=row, capacity=9, chunk=4)
     assert all(x.is_deleted() for x in jax.tree.leaves(replay.rows))
     assert not any(x.is_deleted() for x in jax.tree.leaves(latents))
     assert encoded == 7
@@ -232,19 +242,19 @@ def test_real_latents_are_those_of_random_crops():
         row._replace(obs=random.integers(0, 256, (2, frame_size), np.uint8))
         for row in play(fake_env(num_envs=2, lengths=(3,)), 6)
     ]
-    encode = functools.partial(
-        freezing.encode_rows,
-        agent,
-        encoder,
-        read=replay_lib.stacked_frames((18, 18, 3), STACK, "repeat"),
-        copies=COPIES,
-    )
+    read = replay_lib.stacked_frames((18, 18, 3), STACK, "repeat")
+
+    def encode(replay, age, number):
+        key = jax.random.fold_in(jax.random.key(1), number)
+        return freezing.encode_rows(
+            agent, encoder, replay, age, jnp.arange(2), key, read=read, copies=COPIES
+        )
+
     sides = {side: jax.ShapeDtypeStruct((2, COPIES, 5), np.float32) for side in encoder}
     sides.pop("contrast")
     replay, _, _ = freezing.to_latents(
         fill(rows, 6),
         jax.jit(encode),
-        jax.random.key(1),
         row=rows[0]._replace(obs=sides),
         capacity=8,
         chunk=3,
@@ -373,7 +383,7 @@ def test_a_run_writes_no_more_rows_than_planned(lengths):
             rows += 1
             step += timestep.step_type[0] != LAST
             timestep = env.step(np.zeros((1, 2)))
-        assert rows <= freezing.rows_of(num_steps, env.spec)
+        assert rows <= freezing.rows_of(num_steps, env.spec.episode_steps, env.spec.num_envs)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "quantise": "types",
     "replay": "types quantise",
     "settling": "types replay",
+    "seeds": "types",
     "config": "types agents.* quantise",
     "freezing": "types memory quantise replay config",
     # Environments are told apart here and nowhere else.
@@ -38,13 +39,13 @@ MAY_IMPORT = {
     "logger": "types",
     "checkpoint": "types",
     "video": "types logger",
-    "dispatch": "types quantise replay settling config freezing",
-    "train": "types memory quantise replay settling config freezing logger checkpoint video "
+    "dispatch": "types quantise replay settling seeds config freezing",
+    "train": "types memory quantise replay settling seeds config freezing logger checkpoint video "
     "dispatch",
     # What a user calls; only `build` knows which environments and agents there are.
     "build": "types agents.* config envs.*",
-    "policy": "types config checkpoint dispatch build",
-    "transfer": "types config checkpoint",
+    "policy": "types seeds config checkpoint dispatch build",
+    "transfer": "types seeds config checkpoint",
     "run": "types config freezing train build transfer",
     "doctor": "types envs.*",
     "__init__": "policy",

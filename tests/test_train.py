@@ -29,7 +29,6 @@ from seer_jax import config as config_lib
 from seer_jax.agents import curl_sac
 from seer_jax.config import Config
 from seer_jax.envs.fake import FakeEnv
-from seer_jax.logger import Logger
 from seer_jax.types import FIRST, LAST, UserError
 
 CONFIG = Config(
@@ -95,10 +94,8 @@ def open_run(logdir, **changes):
     config = dataclasses.replace(CONFIG, **changes)
     run = train.Run(config, logdir, Env(), Env, make_agent(config.agent))
     run.restore_or_start()
-    with (
-        contextlib.closing(run),
-        Logger(logdir, action_repeat=2, num_steps=config.num_steps, progress=False) as run.logger,
-    ):
+    with contextlib.closing(run), contextlib.ExitStack() as stack:
+        run.open_loggers(stack, show_progress=False)
         yield run
 
 

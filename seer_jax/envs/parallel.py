@@ -47,12 +47,14 @@ class ParallelEnv:
         specs = self._answers(len(makers))
         self.spec = specs[0]._replace(num_envs=len(makers))
 
-    def reset(self, seed: int | None = None) -> TimeStep:
-        """Starts a new episode everywhere; environment i restarts its random stream from a seed of
-        its own."""
+    def reset(self, seed: int | Sequence[int] | None = None) -> TimeStep:
+        """Starts a new episode everywhere; environment i restarts its random stream from the i-th
+        seed, or from one of its own that follows from a single one."""
         seeds: Sequence[Any] = [None] * len(self._connections)
-        if seed is not None:
+        if isinstance(seed, int):
             seeds = own_seeds(seed, len(seeds))
+        elif seed is not None:
+            seeds = seed
         return _together(self._call("reset", [(each,) for each in seeds]))
 
     def step(self, action: np.ndarray) -> TimeStep:

@@ -1,0 +1,130 @@
+"""Several runs in one process are the runs they would be alone."""
+
+import dataclasses
+import shutil
+
+import numpy as np
+import pytest
+from runs import CONVS, TINY, assert_same_arrays, read_checkpoint, read_evals, read_metrics
+
+import seer_jax
+from seer_jax import config as config_lib
+from seer_jax import run
+from seer_jax.types import LAST, UserError
+
+pytestmark = pytest.mark.usefixtures("compile_once")
+
+SEEDS = (4, 5)
+
+
+@pytest.fixture(scope="module", params=[(), CONVS], ids=["projection", "convs"])
+def together(request, tmp_path_factory):
+    """Folders of two runs in one and of each alone."""
+    folder = tmp_path_factory.mktemp("seeds")
+    flags = (*TINY, *request.param)
+    assert run.main([*flags, "--num_seeds=2", "--seed=4", f"--logdir={folder}/both"]) == 0
+    for seed in SEEDS:
+        assert run.main([*flags, f"--seed={seed}", f"--logdir={folder}/{seed}"]) == 0
+    return folder
+
+
+def assert_close(actual, expected, path):
+    """Alike as far as the order of sums allows, which updates amplify."""
+    assert actual.shape == expected.shape and actual.dtype == expected.dtype, path
+    actual, expected = np.float64(actual), np.float64(expected)
+    difference = np.linalg.norm(actual - expected)
+    assert difference <= 2e-2 * np.linalg.norm(expected) + 1e-6, path
+
+
+def test_each_has_the_metrics_of_the_run_alone(together):
+    for seed in SEEDS:
+        several = read_metrics(together / "both" / f"seed{seed}")
+        alone = read_metrics(together / str(seed))
+        assert [line.keys() for line in several] == [line.keys() for line in alone]
+        for line, expected in zip(several, alone, strict=True):
+            # The freeze is at 40; updates amplify what the order of sums changes.
+            rel = 1e-3 if line["step"] <= 44 else 2e-2
+            assert line == pytest.approx(expected, rel=rel, abs=1e-4)
+
+
+def test_each_has_the_evaluations_of_the_run_alone(together):
+    for seed in SEEDS:
+        several = read_evals(together / "both" / f"seed{seed}")
+        alone = read_evals(together / str(seed))
+        assert len(several) == len(alone) == 4
+        for row, expected in zip(several, alone, strict=True):
+            assert row.pop("phase") == expected.pop("phase")
+            row, expected = ({n: float(x) for n, x in r.items()} for r in (row, expected))
+            assert row == pytest.approx(expected, rel=1e-2, abs=1e-3)
+
+
+def test_each_learns_and_stores_what_the_run_alone_does(together):
+    items, progress = read_checkpoint(together / "both")
+    for i, seed in enumerate(SEEDS):
+        expected, expected_progress = read_checkpoint(together / str(seed))
+        for name in ("step", "iteration", "updates", "flops"):
+            assert progress[name] == expected_progress[name]
+        for path, x in expected["state"].items():
+            mine = items["state"][path]
+            assert_close(mine if path == ".step" else mine[i], x, path)
+        for path, x in expected["replay"].items():
+            mine = items["replay"][path]
+            if path.startswith(".rows"):  # up to the freeze: then their actions part
+                mine, x = mine[:41, i : i + 1], x[:41]
+            elif path.startswith(".scale"):
+                mine = mine[i, 0]
+            assert_close(mine, x, path)
+
+
+def test_the_learners_differ(together):
+    state = read_checkpoint(together / "both")[0]["state"]
+    heads = {path: x for path, x in state.items() if path.startswith(".params.head")}
+    assert heads
+    assert not any(np.array_equal(x[0], x[1]) for path, x in heads.items() if "kernel" in path)
+
+
+def test_a_run_that_was_stopped_goes_on_bit_for_bit(together, tmp_path):
+    logdir = shutil.copytree(together / "both", tmp_path / "run")
+    shutil.rmtree(logdir / "checkpoints" / "60")
+    config = config_lib.read(logdir)
+    assert run.run(dataclasses.replace(config, logdir=str(logdir))) == 0
+    (items, progress), expected = map(read_checkpoint, (logdir, together / "both"))
+    assert_same_arrays(items, expected[0])
+    assert progress == expected[1]
+    for seed in SEEDS:
+        folders = [folder / f"seed{seed}" for folder in (logdir, together / "both")]
+        assert read_metrics(folders[0]) == read_metrics(folders[1])
+        assert read_evals(folders[0]) == read_evals(folders[1])
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_policy_is_read_by_its_seed(together, seed):
+    policy = seer_jax.load_policy(together / "both", seed=seed)
+    alone = seer_jax.load_policy(together / str(seed))
+    env = policy.make_env()
+    timestep = env.reset(seed=0)
+    while timestep.step_type[0] != LAST:
+        action = policy(timestep)
+        np.testing.assert_allclose(action, alone(timestep), rtol=2e-2, atol=2e-2)
+        timestep = env.step(action)
+    env.close()
+
+
+def test_a_policy_of_another_seed_is_a_plain_message(together):
+    with pytest.raises(UserError, match=r"holds no run of seed 6, but of \[4, 5\]"):
+        seer_jax.load_policy(together / "both", seed=6)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--freeze_step=auto"], "all encoders freeze at one step"),
+        (["--num_envs=2"], "leave out --num_envs"),
+        (["--replay=prioritised"], "leave out --replay=prioritised"),
+        (["--freeze_step=0", "--encoder_from=x"], "leave out encoder_from"),
+        (["--num_seeds=0"], "num_seeds=0 is too small"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(flags, message, capsys):
+    assert run.main([*TINY, "--num_seeds=2", *flags]) == 2
+    assert message in capsys.readouterr().err
