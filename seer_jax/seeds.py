@@ -10,6 +10,8 @@ Each has parameters, a random stream, an environment and a column of replay of i
 The agent knows nothing of it: what is mapped here are the programs of one learner with one
 environment. While an encoder runs they go one after another, as convolutions of as many kernels as
 examples are slow; what is left after the freeze is batched, and one matmul serves all.
+
+Where there are several devices, each takes an equal part of the learners. They never communicate.
 """
 
 from collections.abc import Callable
@@ -18,11 +20,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
-from seer_jax.types import AgentState, Key, PyTree
+from seer_jax.programs import Programs
+from seer_jax.replay import Replay
+from seer_jax.types import AgentState, Array, Key, PyTree, TimeStep
 
-# (state, *arguments) of one learner -> anything; a state in it must go without its step
-Program = Callable[..., Any]
+_AXIS = "seed"
+# How arrays are spread over devices.
+LEARNERS: Any = P(_AXIS)
+ROWS: Any = P(None, _AXIS)
+SHARED: Any = P()
+STATE = AgentState(LEARNERS, LEARNERS, LEARNERS, LEARNERS, SHARED)
+REPLAY = Replay(ROWS, SHARED, SHARED, None, LEARNERS)
 
 
 def keys(seeds: list[int]) -> Key:
@@ -30,13 +41,82 @@ def keys(seeds: list[int]) -> Key:
     return jnp.stack([jax.random.key(seed) for seed in seeds])
 
 
-def init(init_one: Callable[[Key], AgentState], keys: Key) -> AgentState:
-    """Learners from keys [S]."""
-    state = jax.lax.map(init_one, keys)
-    return state.replace(step=state.step[0])
+def pick(arrays: dict[str, np.ndarray], learner: int) -> dict[str, np.ndarray]:
+    """One learner's part of a saved state, arrays by path."""
+    return {path: x if path == ".step" else x[learner] for path, x in arrays.items()}
 
 
-def each(program: Program, state: AgentState, *arguments: PyTree, batched: bool) -> Any:
+def mesh(num_seeds: int) -> Mesh | None:
+    """The devices to spread learners over, as many as share them evenly; None if that is one."""
+    devices = jax.local_devices()
+    count = max(n for n in range(1, len(devices) + 1) if num_seeds % n == 0)
+    return Mesh(np.array(devices[:count]), (_AXIS,)) if count > 1 else None
+
+
+def spread(devices: Mesh | None, program: Callable, arguments: PyTree, results: PyTree) -> Callable:
+    """A program of which each device does its part; `arguments` and `results` say what is whose."""
+    if devices is None:
+        return program
+    return jax.shard_map(
+        program, mesh=devices, in_specs=arguments, out_specs=results, check_vma=False
+    )
+
+
+def lift(one: Programs) -> Programs:
+    """The programs of several learners from those of one with one environment."""
+
+    def init(key: Key) -> AgentState:
+        state = jax.lax.map(one.init, key)
+        return state.replace(step=state.step[0])
+
+    def choose(
+        state: AgentState,
+        scale: PyTree,
+        stack: Array,
+        timestep: TimeStep,
+        key: Key,
+        iteration: Array,
+        random: bool,
+    ) -> tuple:
+        def program(state: AgentState, scale: PyTree, seen: PyTree, key: Key) -> tuple:
+            row, stack, metrics = one.choose(state, scale, *_batch(seen), key, iteration, random)
+            return *_unbatch((row, stack)), metrics
+
+        return _each(program, state, scale, (stack, timestep), key, batched=False)
+
+    def learn(state: AgentState, replay: Replay, key: Key, update: Array, beta: Array) -> tuple:
+        def program(state: AgentState, scale: PyTree, key: Key, env: Array) -> tuple:
+            own = replay.replace(scale=scale)
+            state, _, metrics = one.learn(state, own, key, update, beta, env)
+            return state.replace(step=None), metrics
+
+        envs = jnp.arange(key.shape[0])
+        learned, metrics = _each(
+            program, state, replay.scale, key, envs, batched=state.frozen is not None
+        )
+        return learned.replace(step=state.step + 1), None, metrics
+
+    def act(
+        state: AgentState, stack: Array, timestep: TimeStep, key: Key, iteration: Array
+    ) -> tuple:
+        def program(state: AgentState, seen: PyTree, key: Key) -> tuple:
+            return _unbatch(one.act(state, *_batch(seen), key, iteration))
+
+        return _each(program, state, (stack, timestep), key, batched=False)
+
+    def encode_rows(
+        state: AgentState, replay: Replay, age: Array, envs: Array, key: Key, number: Array
+    ) -> PyTree:
+        def program(state: AgentState, key: Key, env: Array) -> PyTree:
+            return one.encode_rows(state, replay, age, env[None], key, number)
+
+        latents = _each(program, state, key, envs, batched=False)
+        return jax.tree.map(lambda x: jnp.moveaxis(x[:, :, 0], 0, 1), latents)
+
+    return Programs(init, choose, learn, act, encode_rows)
+
+
+def _each(program: Callable, state: AgentState, *arguments: PyTree, batched: bool) -> Any:
     """Runs a program of one learner for every learner.
 
     Args:
@@ -49,15 +129,18 @@ def each(program: Program, state: AgentState, *arguments: PyTree, batched: bool)
         What the program returns, leaves [S, ...].
     """
 
-    def one(part: PyTree) -> Any:
-        learner, *rest = part
-        # Shared, because the program branches on it: batched, a branch would be taken by selection.
-        return program(learner.replace(step=state.step), *rest)
+    def of_one(part: PyTree) -> Any:
+        learner, *own = part
+        # Shared, because the program branches on it: batched, it would take both branches.
+        return program(learner.replace(step=state.step), *own)
 
     parts = (state.replace(step=None), *arguments)
-    return jax.vmap(one)(parts) if batched else jax.lax.map(one, parts)
+    return jax.vmap(of_one)(parts) if batched else jax.lax.map(of_one, parts)
 
 
-def pick(arrays: dict[str, np.ndarray], learner: int) -> dict[str, np.ndarray]:
-    """One learner's part of a saved state, arrays by path."""
-    return {path: x if path == ".step" else x[learner] for path, x in arrays.items()}
+def _batch(tree: PyTree) -> PyTree:
+    return jax.tree.map(lambda x: x[None], tree)
+
+
+def _unbatch(tree: PyTree) -> PyTree:
+    return jax.tree.map(lambda x: x[0], tree)

@@ -27,7 +27,6 @@ MAY_IMPORT = {
     "quantise": "types",
     "replay": "types quantise",
     "settling": "types replay",
-    "seeds": "types",
     "config": "types agents.* quantise",
     "freezing": "types memory quantise replay config",
     # Environments are told apart here and nowhere else.
@@ -39,8 +38,10 @@ MAY_IMPORT = {
     "logger": "types",
     "checkpoint": "types",
     "video": "types logger",
-    "dispatch": "types quantise replay settling seeds config freezing",
-    "train": "types memory quantise replay settling seeds config freezing logger checkpoint video "
+    "programs": "types quantise replay config freezing",
+    "seeds": "types replay programs",
+    "dispatch": "types replay settling config programs seeds",
+    "train": "types memory quantise replay settling config freezing seeds logger checkpoint video "
     "dispatch",
     # What a user calls; only `build` knows which environments and agents there are.
     "build": "types agents.* config envs.*",
