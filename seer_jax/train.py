@@ -8,6 +8,7 @@ timestep -> act_and_store: stack, encode once, choose an action, write a replay 
 import collections
 import contextlib
 import dataclasses
+import functools
 import pathlib
 import signal
 import time
@@ -452,9 +453,14 @@ class Run:
         restored = self.checkpoints.restore(("state", "replay", "loop", "env"))
         if restored is None:
             self.state = self.functions.init(self.keys.init)
-            self.replay = replay_lib.init(
-                self.sizes.frame_capacity, self.sizes.frame_row, self.prioritised()
+            empty = functools.partial(
+                replay_lib.init,
+                self.sizes.frame_capacity,
+                self.sizes.frame_row,
+                self.prioritised(),
             )
+            self.compile_update(jax.eval_shape(empty))
+            self.replay = empty()
             self.stack = self.functions.empty_stack(self.env.spec.num_envs)
             self.timestep = self.env.reset()
             return True
@@ -496,6 +502,21 @@ class Run:
             self.timestep = self.timestep._replace(step_type=ended)
             self.forget_episodes()
         return False
+
+    def compile_update(self, replay: replay_lib.Replay) -> None:
+        """Compiles the update from pixels while there is no replay yet, only its shapes: compiling
+        takes hundreds of MiB for a while."""
+        config, last = self.config, self.config.last_freeze_step
+        end_of_pixels = config.num_steps if last is None else min(last, config.num_steps)
+        # Several learners may be spread over devices, and only the arrays themselves tell how.
+        if end_of_pixels <= config.learning_starts or config.num_seeds > 1:
+            return
+        update, beta = np.int32(0), np.float32(0)
+        apart = replay.replace(priorities=None)
+        self.functions.learn.lower(
+            self.state, replay.priorities, apart, self.keys.learn, update, beta
+        ).compile()
+        memory.give_back_freed()
 
     def close(self) -> None:
         self.checkpoints.close()

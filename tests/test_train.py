@@ -131,6 +131,13 @@ def test_each_program_is_compiled_once_a_phase(standard):
     }
 
 
+def test_the_update_compiled_ahead_of_replay_is_the_one_that_runs(tmp_path, caplog):
+    with jax.log_compiles():
+        run(tmp_path / "run", num_steps=12, freeze_step="never", batch_size=7)  # not yet compiled
+    compiled = [record.getMessage() for record in caplog.records]
+    assert sum(x.startswith("Finished XLA compilation of jit(learn)") for x in compiled) == 1
+
+
 def test_rows_are_steps_and_resets_and_only_steps_count(standard):
     items, progress = read_checkpoint(standard[0])
     assert progress["step"] == 24
