@@ -1,7 +1,10 @@
 """Several runs in one process are the runs they would be alone."""
 
 import dataclasses
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -95,6 +98,27 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(together, tmp_path):
         folders = [folder / f"seed{seed}" for folder in (logdir, together / "both")]
         assert read_metrics(folders[0]) == read_metrics(folders[1])
         assert read_evals(folders[0]) == read_evals(folders[1])
+
+
+@pytest.mark.slow
+def test_devices_share_the_learners(together, tmp_path):
+    """Two simulated devices, a learner each, come to what one device comes to."""
+    environment = os.environ | {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # as here
+    }
+    script = "from seer_jax import seeds; assert seeds.mesh(2).size == 2; assert not seeds.mesh(3)"
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True)
+    depth = config_lib.read(together / "both").agent.frozen_depth
+    flags = [*TINY, *(CONVS if depth == "convs" else ()), "--num_seeds=2", "--seed=4"]
+    command = [sys.executable, "-m", "seer_jax.run", *flags, f"--logdir={tmp_path}/run"]
+    subprocess.run(command, env=environment, check=True)
+    (items, progress), (expected, expected_progress) = map(
+        read_checkpoint, (tmp_path / "run", together / "both")
+    )
+    assert progress["step"] == expected_progress["step"]
+    for path, x in expected["state"].items():
+        np.testing.assert_allclose(items["state"][path], x, rtol=1e-4, atol=1e-5, err_msg=path)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
