@@ -18,13 +18,15 @@ from seer_jax.types import LAST, UserError
 pytestmark = pytest.mark.usefixtures("compile_once")
 
 SEEDS = (4, 5)
+# Short: updates amplify what the order of sums changes, and a pole falls to one side or the other.
+FLAGS = (*TINY, "--freeze_step=20", "--num_steps=28")
 
 
 @pytest.fixture(scope="module", params=[(), CONVS], ids=["projection", "convs"])
 def together(request, tmp_path_factory):
     """Folders of two runs in one and of each alone."""
     folder = tmp_path_factory.mktemp("seeds")
-    flags = (*TINY, *request.param)
+    flags = (*FLAGS, *request.param)
     assert run.main([*flags, "--num_seeds=2", "--seed=4", f"--logdir={folder}/both"]) == 0
     for seed in SEEDS:
         assert run.main([*flags, f"--seed={seed}", f"--logdir={folder}/{seed}"]) == 0
@@ -36,7 +38,7 @@ def assert_close(actual, expected, path):
     assert actual.shape == expected.shape and actual.dtype == expected.dtype, path
     actual, expected = np.float64(actual), np.float64(expected)
     difference = np.linalg.norm(actual - expected)
-    assert difference <= 2e-2 * np.linalg.norm(expected) + 1e-6, path
+    assert difference <= 1e-3 * np.linalg.norm(expected) + 1e-6, path
 
 
 def test_each_has_the_metrics_of_the_run_alone(together):
@@ -45,20 +47,18 @@ def test_each_has_the_metrics_of_the_run_alone(together):
         alone = read_metrics(together / str(seed))
         assert [line.keys() for line in several] == [line.keys() for line in alone]
         for line, expected in zip(several, alone, strict=True):
-            # The freeze is at 40; updates amplify what the order of sums changes.
-            rel = 1e-3 if line["step"] <= 44 else 2e-2
-            assert line == pytest.approx(expected, rel=rel, abs=1e-4)
+            assert line == pytest.approx(expected, rel=1e-3, abs=1e-4)
 
 
 def test_each_has_the_evaluations_of_the_run_alone(together):
     for seed in SEEDS:
         several = read_evals(together / "both" / f"seed{seed}")
         alone = read_evals(together / str(seed))
-        assert len(several) == len(alone) == 4
+        assert len(several) == len(alone) == 3
         for row, expected in zip(several, alone, strict=True):
             assert row.pop("phase") == expected.pop("phase")
             row, expected = ({n: float(x) for n, x in r.items()} for r in (row, expected))
-            assert row == pytest.approx(expected, rel=1e-2, abs=1e-3)
+            assert row == pytest.approx(expected, rel=1e-3, abs=1e-3)
 
 
 def test_each_learns_and_stores_what_the_run_alone_does(together):
@@ -72,8 +72,8 @@ def test_each_learns_and_stores_what_the_run_alone_does(together):
             assert_close(mine if path == ".step" else mine[i], x, path)
         for path, x in expected["replay"].items():
             mine = items["replay"][path]
-            if path.startswith(".rows"):  # up to the freeze: then their actions part
-                mine, x = mine[:41, i : i + 1], x[:41]
+            if path.startswith(".rows"):
+                mine = mine[:, i : i + 1]
             elif path.startswith(".scale"):
                 mine = mine[i, 0]
             assert_close(mine, x, path)
@@ -88,7 +88,7 @@ def test_the_learners_differ(together):
 
 def test_a_run_that_was_stopped_goes_on_bit_for_bit(together, tmp_path):
     logdir = shutil.copytree(together / "both", tmp_path / "run")
-    shutil.rmtree(logdir / "checkpoints" / "60")
+    shutil.rmtree(logdir / "checkpoints" / "28")
     config = config_lib.read(logdir)
     assert run.run(dataclasses.replace(config, logdir=str(logdir))) == 0
     (items, progress), expected = map(read_checkpoint, (logdir, together / "both"))
@@ -110,7 +110,7 @@ def test_devices_share_the_learners(together, tmp_path):
     script = "from seer_jax import seeds; assert seeds.mesh(2).size == 2; assert not seeds.mesh(3)"
     subprocess.run([sys.executable, "-c", script], env=environment, check=True)
     depth = config_lib.read(together / "both").agent.frozen_depth
-    flags = [*TINY, *(CONVS if depth == "convs" else ()), "--num_seeds=2", "--seed=4"]
+    flags = [*FLAGS, *(CONVS if depth == "convs" else ()), "--num_seeds=2", "--seed=4"]
     command = [sys.executable, "-m", "seer_jax.run", *flags, f"--logdir={tmp_path}/run"]
     subprocess.run(command, env=environment, check=True)
     (items, progress), (expected, expected_progress) = map(
@@ -129,7 +129,7 @@ def test_a_policy_is_read_by_its_seed(together, seed):
     timestep = env.reset(seed=0)
     while timestep.step_type[0] != LAST:
         action = policy(timestep)
-        np.testing.assert_allclose(action, alone(timestep), rtol=2e-2, atol=2e-2)
+        np.testing.assert_allclose(action, alone(timestep), rtol=1e-3, atol=1e-3)
         timestep = env.step(action)
     env.close()
 
@@ -150,5 +150,5 @@ def test_a_policy_of_another_seed_is_a_plain_message(together):
     ],
 )
 def test_what_does_not_go_together_is_refused(flags, message, capsys):
-    assert run.main([*TINY, "--num_seeds=2", *flags]) == 2
+    assert run.main([*FLAGS, "--num_seeds=2", *flags]) == 2
     assert message in capsys.readouterr().err
