@@ -2,6 +2,7 @@
 
     python -m benchmarks.loop --task=cartpole_swingup --json=loop.json
     python -m benchmarks.loop --task=Alien --preset=atari100k --num_envs 1 8
+    python -m benchmarks.loop --preset=quick --num_seeds 4
 
 A step of the loop is one action: stack, encode, act and store; one update; one step of the
 environment, which simulates while the update runs. `simulate`, `learn` and `act` are those three

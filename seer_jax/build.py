@@ -44,8 +44,6 @@ def make_env(config: Config) -> Env:
     """The environment that a run trains in."""
     if is_atari(config.task):
         return _make_atari(config, config.num_envs, training=True)
-    if config.num_seeds > 1:
-        return _make_parallel(config, config.seeds)
     return _make_some(config, config.num_envs)
 
 
@@ -54,12 +52,12 @@ def make_eval_env(config: Config) -> Env:
     many at once as it trains in, if they can share the episodes evenly."""
     if is_atari(config.task):
         return _make_atari(config, config.eval_episodes, training=False)
-    if config.num_seeds > 1:
-        return _make_parallel(config, config.seeds)
     return _make_some(config, math.gcd(config.num_envs, config.eval_episodes))
 
 
 def _make_some(config: Config, num_envs: int) -> Env:
+    if config.num_seeds > 1:
+        return _make_parallel(config, config.seeds)
     if num_envs == 1:
         return _make_single(config, config.seed)
     return _make_parallel(config, parallel.own_seeds(config.seed, num_envs))

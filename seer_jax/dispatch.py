@@ -37,7 +37,8 @@ class Functions(NamedTuple):
 
 def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:
     """Compiles the programs of a run."""
-    of_run = programs.make(config, agent, spec)
+    read_frames = replay_lib.stacked_frames(spec.obs_shape, config.frame_stack, spec.stack_pad)
+    of_run = programs.make(config, agent, spec, read_frames)
     if config.num_seeds > 1:
         of_run = seeds.lift(of_run)
     spread = functools.partial(seeds.spread, seeds.mesh(config.num_seeds))
@@ -82,7 +83,6 @@ def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:
         arguments = (seeds.STATE, seeds.REPLAY, shared, own, shared)
         return spread(program, arguments, seeds.ROWS)(state, replay, age, key, number)
 
-    read_frames = replay_lib.stacked_frames(spec.obs_shape, config.frame_stack, spec.stack_pad)
     frames_shape = (config.frame_stack, math.prod(spec.obs_shape))
     act = spread(of_run.act, (seeds.STATE, own, own, own, shared), (own, own))
     return Functions(

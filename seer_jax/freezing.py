@@ -86,7 +86,7 @@ def plan(config: Config, agent: Agent, spec: EnvSpec) -> Plan:
         for row, most in zip(rows, needed, strict=True)
     ]
     phases = 1 if last is None else 2
-    _check_budget(config, spec, budget, capacities[:phases], needed[:phases], rows[:phases])
+    _check_budget(config, spec, envs, budget, capacities[:phases], needed[:phases], rows[:phases])
     return Plan(frame_row, capacities[0], latent_row, capacities[1])
 
 
@@ -100,6 +100,7 @@ def rows_of(steps: int, episode_steps: int | None, num_envs: int) -> int:
 def _check_budget(
     config: Config,
     spec: EnvSpec,
+    envs: int,
     budget: int,
     capacities: list[int],
     needed: list[int],
@@ -107,7 +108,7 @@ def _check_budget(
 ) -> None:
     # An episode has one row more than steps; below min_rows `sample` may find nothing.
     episode = max((spec.episode_steps or 0) + 1, replay_lib.min_rows(config.agent.n_step))
-    envs, frame_row_bytes = spec.num_envs // config.num_seeds, replay_lib.row_bytes(rows[0])
+    frame_row_bytes = replay_lib.row_bytes(rows[0])
     for capacity, most, row in zip(capacities, needed, rows, strict=True):
         least = min(episode, most)
         if capacity < least:
@@ -220,10 +221,13 @@ def store(
 ) -> tuple[PyTree, dict[str, Array]]:
     """Latents [R, N, K, ...] as replay keeps them, and `quantise.quality`, for several learners
     f32[N]."""
-    quality = functools.partial(quantise.quality, dtype=dtype)
+
+    def of_one(latents: PyTree, scale: PyTree) -> tuple[PyTree, dict[str, Array]]:
+        return quantise.encode(latents, scale, dtype), quantise.quality(latents, scale, dtype)
+
     if several:
-        quality = jax.vmap(quality, in_axes=(1, None if scale is None else 0))
-    return quantise.encode(latents, scale, dtype), quality(latents, scale)
+        of_one = jax.vmap(of_one, in_axes=(1, 0), out_axes=(1, 0))
+    return of_one(latents, scale)
 
 
 def _take(tree: PyTree, index: Array | slice) -> PyTree:

@@ -19,7 +19,16 @@ from seer_jax.types import FIRST, Agent, AgentState, Array, EnvSpec, Key, PyTree
 
 
 class Programs(NamedTuple):
-    """The programs of one learner, or of several in the layout of `seeds`."""
+    """The programs of one learner, or of several in the layout of `seeds`.
+
+    init(key) -> state
+    choose(state, scale, stack u8[N, k, H*W*C], timestep, key, iteration, random) -> the row to
+        store, with the action in it; the new stack; metrics
+    learn(state, replay, key, update, beta) -> state, priorities, metrics
+    act(state, stack, timestep, key, iteration) -> greedy action, the new stack
+    encode_rows(frozen state, replay, age i32[R], envs i32[M], key, number) -> latents
+        [R, M, K, ...]
+    """
 
     init: Callable[[Key], AgentState]
     choose: Callable[..., tuple[Row, Array, dict[str, Array]]]
@@ -28,9 +37,8 @@ class Programs(NamedTuple):
     encode_rows: Callable[..., PyTree]
 
 
-def make(config: Config, agent: Agent, spec: EnvSpec) -> Programs:
-    """The programs of one learner."""
-    read_frames = replay_lib.stacked_frames(spec.obs_shape, config.frame_stack, spec.stack_pad)
+def make(config: Config, agent: Agent, spec: EnvSpec, read_frames: replay_lib.Reader) -> Programs:
+    """The programs of one learner; `read_frames` reads its observations from frames."""
     return Programs(
         agent.init,
         functools.partial(_choose, config, agent, spec),

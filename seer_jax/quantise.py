@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import jax
 import jax.numpy as jnp
 
-from seer_jax.types import Array, Leaf, PyTree
+from seer_jax.types import Array, PyTree
 
 LARGEST_CODE = {"uint8": 255, "int8": 127}
 
@@ -20,37 +20,36 @@ def fit(latents: Iterable[PyTree], dtype: str, several: bool = False) -> PyTree:
     """A scale for latents, leaves f32[R, N, K, L] of some rows after the other.
 
     Returns:
-        Leaves f32[L]; with `several`, where each of the N has its own, f32[N, 1, L]; None if
-        `dtype` needs none.
+        Leaves f32[L]; with `several`, where each of the N has its own, f32[N, L]; None if `dtype`
+        needs none.
     """
     if dtype not in LARGEST_CODE:
         return None
 
     def largest(z: Array) -> Array:
-        if several:
-            return jnp.max(jnp.abs(z), axis=(0, 2))[:, None]
         return jnp.max(jnp.abs(z), axis=tuple(range(z.ndim - 1)))
+
+    largest_of_each = jax.vmap(largest, in_axes=1) if several else largest
 
     def scale(*parts: Array) -> Array:
         top = functools.reduce(jnp.maximum, parts)
         return jnp.where(top > 0, top, 1.0) / LARGEST_CODE[dtype]
 
-    return jax.tree.map(scale, *(jax.tree.map(largest, part) for part in latents))
+    return jax.tree.map(scale, *(jax.tree.map(largest_of_each, part) for part in latents))
 
 
 def scale_shape(stored: PyTree, several: bool = False) -> PyTree:
     """The shapes of `fit` for stored latents [N, K, L]; None if their dtype needs none."""
     if jax.tree.leaves(stored)[0].dtype.name not in LARGEST_CODE:
         return None
-
-    def shape(x: Leaf) -> tuple[int, ...]:
-        return (x.shape[0], 1, x.shape[-1]) if several else x.shape[-1:]
-
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(shape(x), jnp.float32), stored)
+    learners = lambda x: x.shape[:1] if several else ()
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((*learners(x), x.shape[-1]), jnp.float32), stored
+    )
 
 
 def encode(latents: PyTree, scale: PyTree, dtype: str) -> PyTree:
-    """Leaves f32[..., L] -> `dtype`[..., L]; scales broadcast to them."""
+    """Leaves f32[..., L] -> `dtype`[..., L]."""
     if scale is None:
         return jax.tree.map(lambda z: z.astype(dtype), latents)
     top = LARGEST_CODE[dtype]

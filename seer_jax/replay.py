@@ -38,7 +38,7 @@ class Replay(flax.struct.PyTreeNode):
     position: Array  # i32[], where the next row goes
     size: Array  # i32[], rows held
     priorities: Priorities | None = None  # None: drawn uniformly
-    scale: PyTree = None  # of 8-bit latents, f32[L] a leaf; of several learners f32[S, 1, L]
+    scale: PyTree = None  # of 8-bit latents, f32[L] a leaf; of several learners f32[S, L]
 
 
 class Start(NamedTuple):

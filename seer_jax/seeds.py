@@ -4,7 +4,7 @@ Each has parameters, a random stream, an environment and a column of replay of i
 
     state        leaves [S, ...], but for `step`, which they share
     keys         [S]
-    replay rows  [capacity, S, ...], environment s being learner s's; scale f32[S, 1, L] a leaf
+    replay rows  [capacity, S, ...], environment s being learner s's; scale f32[S, L] a leaf
     stack        u8[S, k, H*W*C]
 
 The agent knows nothing of it: what is mapped here are the programs of one learner with one
@@ -37,8 +37,9 @@ REPLAY = Replay(ROWS, SHARED, SHARED, None, LEARNERS)
 
 
 def keys(seeds: list[int]) -> Key:
-    """A random key for each seed, [S]."""
-    return jnp.stack([jax.random.key(seed) for seed in seeds])
+    """A random key for each of several seeds, [S]; the key of a single one as it is."""
+    each = [jax.random.key(seed) for seed in seeds]
+    return jnp.stack(each) if len(each) > 1 else each[0]
 
 
 def pick(arrays: dict[str, np.ndarray], learner: int) -> dict[str, np.ndarray]:
@@ -70,24 +71,18 @@ def lift(one: Programs) -> Programs:
         return state.replace(step=state.step[0])
 
     def choose(
-        state: AgentState,
-        scale: PyTree,
-        stack: Array,
-        timestep: TimeStep,
-        key: Key,
-        iteration: Array,
-        random: bool,
+        state: AgentState, scale: PyTree, stack: Array, timestep: TimeStep, key: Key, *shared: Any
     ) -> tuple:
         def program(state: AgentState, scale: PyTree, seen: PyTree, key: Key) -> tuple:
-            row, stack, metrics = one.choose(state, scale, *_batch(seen), key, iteration, random)
+            row, stack, metrics = one.choose(state, scale, *_batch(seen), key, *shared)
             return *_unbatch((row, stack)), metrics
 
         return _each(program, state, scale, (stack, timestep), key, batched=False)
 
-    def learn(state: AgentState, replay: Replay, key: Key, update: Array, beta: Array) -> tuple:
+    def learn(state: AgentState, replay: Replay, key: Key, *shared: Array) -> tuple:
         def program(state: AgentState, scale: PyTree, key: Key, env: Array) -> tuple:
             own = replay.replace(scale=scale)
-            state, _, metrics = one.learn(state, own, key, update, beta, env)
+            state, _, metrics = one.learn(state, own, key, *shared, env)
             return state.replace(step=None), metrics
 
         envs = jnp.arange(key.shape[0])
@@ -96,11 +91,9 @@ def lift(one: Programs) -> Programs:
         )
         return learned.replace(step=state.step + 1), None, metrics
 
-    def act(
-        state: AgentState, stack: Array, timestep: TimeStep, key: Key, iteration: Array
-    ) -> tuple:
+    def act(state: AgentState, stack: Array, timestep: TimeStep, key: Key, *shared: Array) -> tuple:
         def program(state: AgentState, seen: PyTree, key: Key) -> tuple:
-            return _unbatch(one.act(state, *_batch(seen), key, iteration))
+            return _unbatch(one.act(state, *_batch(seen), key, *shared))
 
         return _each(program, state, (stack, timestep), key, batched=False)
 

@@ -142,11 +142,10 @@ class Run:
         self.functions = dispatch.compile_functions(config, agent, env.spec)
         self.folders = [logdir]
         split = lambda key: Keys(*jax.random.split(key, len(Keys._fields)))
-        if config.num_seeds == 1:
-            self.keys = split(jax.random.key(config.seed))
-        else:
+        if config.num_seeds > 1:
             self.folders = [logdir / f"seed{seed}" for seed in config.seeds]
-            self.keys = jax.vmap(split)(seeds.keys(config.seeds))
+            split = jax.vmap(split)
+        self.keys = split(seeds.keys(config.seeds))
         self.sizes = freezing.plan(config, agent, env.spec)
         self.metrics: list[dict[str, Array]] = []  # of the updates since the last report, on device
         self.began = time.perf_counter()
@@ -272,11 +271,11 @@ class Run:
         frames, latents = self.sizes.frame_capacity, self.sizes.latent_capacity
         if self.config.last_freeze_step is None or latents >= frames:
             return
+        row_bytes = replay_lib.row_bytes(self.sizes.latent_row) // self.config.num_seeds
         self.loggers[0].line(
             f"Replay has room for {frames:,} rows of frames but for only {latents:,} of latents, "
-            f"{replay_lib.row_bytes(self.sizes.latent_row) // self.config.num_seeds:,} bytes each: "
-            "the freeze drops the "
-            "oldest. --latent_dtype, fewer --num_copies or more --replay_memory let it keep more."
+            f"{row_bytes:,} bytes each: the freeze drops the oldest. --latent_dtype, fewer "
+            "--num_copies or more --replay_memory let it keep more."
         )
 
     def settled(self) -> bool:
@@ -544,13 +543,12 @@ def run_episodes(
         frames: takes pictures u8[H, W, 3] of the beginning of the first environment's first
             episode, if given.
     """
-    several = len(seeds_of) > 1
     num_envs = env.spec.num_envs
     each = episodes * len(seeds_of) // num_envs
     stack = functions.empty_stack(num_envs)
     returns: list[list[float]] = [[] for _ in range(num_envs)]
-    timestep, totals = env.reset(seed=seeds_of if several else seeds_of[0]), np.zeros(num_envs)
-    key, iteration = seeds.keys(seeds_of) if several else jax.random.key(seeds_of[0]), 0
+    timestep = env.reset(seed=seeds_of if len(seeds_of) > 1 else seeds_of[0])
+    key, iteration, totals = seeds.keys(seeds_of), 0, np.zeros(num_envs)
     while True:
         if frames is not None and not returns[0] and len(frames) < _VIDEO_FRAMES:
             frames.append(env.render(_VIDEO_SIZE, _VIDEO_SIZE))

@@ -75,7 +75,7 @@ def test_each_learns_and_stores_what_the_run_alone_does(together):
             if path.startswith(".rows"):
                 mine = mine[:, i : i + 1]
             elif path.startswith(".scale"):
-                mine = mine[i, 0]
+                mine = mine[i]
             assert_close(mine, x, path)
 
 
