@@ -1,7 +1,7 @@
 """Checkpoints of a whole run: learner, replay, environment and counters, through orbax.
 
-A checkpoint is either whole or not there: orbax writes it beside its place and renames it. The last
-two are kept, so that one which the disk has spoilt costs the way from the one before, not the run.
+A checkpoint is either whole or not there: orbax writes it beside its place and renames it. Two are
+kept or more, so that one which the disk has spoilt costs the way from the one before, not the run.
 What is spoilt shows in the checksums of the files: orbax itself lets a wrong byte in an array pass.
 """
 
@@ -32,17 +32,19 @@ logging.getLogger("absl").setLevel(logging.ERROR)  # orbax reports every call
 
 
 class Checkpoints:
-    """The checkpoints of one run folder. With `read_only` nothing there changes."""
+    """The checkpoints of one run folder, the newest `keep` of them. With `read_only` nothing there
+    changes."""
 
-    def __init__(self, directory: pathlib.Path, read_only: bool = False) -> None:
+    def __init__(self, directory: pathlib.Path, keep: int = 2, read_only: bool = False) -> None:
         self._directory = directory
+        self._keep = keep
         self._read_only = read_only
         self._manager: ocp.CheckpointManager | None = None
 
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:
             options = ocp.CheckpointManagerOptions(
-                max_to_keep=2,
+                max_to_keep=self._keep,
                 enable_async_checkpointing=False,
                 cleanup_tmp_directories=True,  # what a kill left half written
                 read_only=self._read_only,
@@ -90,31 +92,43 @@ class Checkpoints:
                 "same command again."
             ) from error
 
-    def restore(self, names: Sequence[str]) -> tuple[dict[str, Flat], dict[str, Any]] | None:
+    def steps(self) -> list[int]:
+        """Steps of the checkpoints that are there, in order."""
+        return sorted(self._open().all_steps()) if self._directory.exists() else []
+
+    def restore(
+        self, names: Sequence[str], step: int | None = None
+    ) -> tuple[dict[str, Flat], dict[str, Any]] | None:
         """Reads items of the newest readable checkpoint; `rebuild` makes pytrees of them.
 
         Checkpoints that cannot be read are reported and deleted, so that the run can write them
         again.
 
+        Args:
+            names: of the items.
+            step: the checkpoint of that step instead, and no other.
+
         Returns:
             Arrays by path for each item named, and the counters; None if there is no checkpoint.
 
         Raises:
-            UserError: if there are checkpoints but none can be read.
+            UserError: if there are checkpoints but none can be read, or none of that step.
         """
-        if not self._directory.exists():
-            return None
-        manager = self._open()
+        steps = self.steps()
+        if step is not None and step not in steps:
+            raise UserError(f"{self._directory} has no checkpoint of step {step}, but of {steps}.")
         problems: dict[int, str] = {}
-        for step in sorted(manager.all_steps(), reverse=True):
+        for candidate in reversed(steps) if step is None else (step,):
             try:
-                restored = self._read(step, names)
+                restored = self._read(candidate, names)
             except _UNREADABLE as error:
-                problems[step] = _first_line(error)
+                problems[candidate] = _first_line(error)
                 continue
             for bad, problem in problems.items():
-                print(f"The checkpoint of step {bad} cannot be read ({problem}): back to {step}.")
-                manager.delete(bad)
+                print(
+                    f"The checkpoint of step {bad} cannot be read ({problem}): back to {candidate}."
+                )
+                self._open().delete(bad)
             return restored
         if problems:
             raise UserError(
@@ -161,20 +175,21 @@ def _handlers() -> ocp.handlers.CheckpointHandlerRegistry:
 
 
 def restore_once(
-    directory: pathlib.Path, names: Sequence[str]
+    directory: pathlib.Path, names: Sequence[str], step: int | None = None
 ) -> tuple[dict[str, Flat], dict[str, Any]] | None:
     """`Checkpoints.restore` for a reader, who leaves even unreadable checkpoints as they are."""
     with contextlib.closing(Checkpoints(directory, read_only=True)) as checkpoints:
-        return checkpoints.restore(names)
+        return checkpoints.restore(names, step)
 
 
-def restore_state(logdir: pathlib.Path) -> tuple[Flat, dict[str, Any]]:
-    """The learner in the newest readable checkpoint of a run folder, and the counters.
+def restore_state(logdir: pathlib.Path, step: int | None = None) -> tuple[Flat, dict[str, Any]]:
+    """The learner in the newest readable checkpoint of a run folder, or in that of a step, and the
+    counters.
 
     Raises:
         UserError: if there is no checkpoint, or none can be read.
     """
-    restored = restore_once(logdir / "checkpoints", ("state",))
+    restored = restore_once(logdir / "checkpoints", ("state",), step)
     if restored is None:
         raise UserError(f"{logdir} holds no checkpoint yet: let the run reach its first one.")
     items, progress = restored

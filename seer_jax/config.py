@@ -111,7 +111,10 @@ class Config:
     eval_episodes: int = 10
     """Episodes of an evaluation, with greedy actions."""
     checkpoint_every: int = 2_500
-    """Agent steps between checkpoints, of which the last two are kept."""
+    """Agent steps between checkpoints."""
+    keep_checkpoints: int = 2
+    """How many of the newest checkpoints to keep; the second is for when a disk spoils the first.
+    Each holds all of replay."""
     log_every: int = 100
     """Agent steps between lines of training metrics."""
     video: bool = True
@@ -350,6 +353,7 @@ def check(config: Config) -> None:
         "eval_every": 1,
         "eval_episodes": 1,
         "checkpoint_every": 1,
+        "keep_checkpoints": 1,
         "log_every": 1,
         "freeze_earliest": 0,
         "freeze_check_every": 1,

@@ -17,7 +17,7 @@ from seer_jax.types import Env, TimeStep, UserError
 
 
 class Policy:
-    """The greedy policy of a run's newest checkpoint. It keeps the stacked frames between calls.
+    """The greedy policy of a checkpoint. It keeps the stacked frames between calls.
 
     Attributes:
         config: of the run.
@@ -25,23 +25,26 @@ class Policy:
         state: the learner as it was then; `state.encoder` and `state.params` hold the weights.
     """
 
-    def __init__(self, logdir: str | pathlib.Path, seed: int | None = None) -> None:
+    def __init__(
+        self, logdir: str | pathlib.Path, seed: int | None = None, step: int | None = None
+    ) -> None:
         """Reads a policy.
 
         Args:
             logdir: run folder.
             seed: which of the runs in it, where there are several (`--num_seeds`); None: the first.
+            step: which of its checkpoints (`--keep_checkpoints`); None: the newest.
 
         Raises:
             UserError: if the folder holds no run, or the run no readable checkpoint, or not that
-                seed.
+                seed or step.
         """
         logdir = pathlib.Path(logdir)
         config = config_lib.read(logdir)
         seed = config.seed if seed is None else seed
         if seed not in config.seeds:
             raise UserError(f"{logdir} holds no run of seed {seed}, but of {config.seeds}.")
-        arrays, progress = checkpoint.restore_state(logdir)
+        arrays, progress = checkpoint.restore_state(logdir, step)
         if config.num_seeds > 1:
             arrays = seeds.pick(arrays, config.seeds.index(seed))
         self.config = dataclasses.replace(config, seed=seed, num_seeds=1)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from seer_jax import checkpoint
+from seer_jax.types import UserError
 
 MIB = 2**20
 
@@ -24,6 +25,19 @@ def test_arrays_of_any_dtype_and_scalars_come_back_as_they_were(tmp_path):
     again = {name: checkpoint.rebuild(items[name], arrays) for name, arrays in restored.items()}
     np.testing.assert_equal(again, items)
     assert again["a"]["x"].dtype == np.uint8
+
+
+def test_as_many_are_kept_as_asked_for_and_each_can_be_read(tmp_path):
+    checkpoints = checkpoint.Checkpoints(tmp_path, keep=3)
+    for step in range(5):
+        checkpoints.save(step, {"a": {"x": np.full(2, step)}}, {"step": step})
+    assert checkpoints.steps() == [2, 3, 4]
+    checkpoints.close()
+    restored, progress = checkpoint.restore_once(tmp_path, ("a",), step=3)
+    assert progress == {"step": 3}
+    np.testing.assert_array_equal(restored["a"]["['x']"], [3, 3])
+    with pytest.raises(UserError, match=r"no checkpoint of step 1, but of \[2, 3, 4\]"):
+        checkpoint.restore_once(tmp_path, ("a",), step=1)
 
 
 @pytest.mark.parametrize("rows", [10_007, 10_000])

@@ -39,6 +39,13 @@ def test_it_scores_what_the_last_evaluation_says(trained):
     env.close()
 
 
+def test_any_checkpoint_that_was_kept_can_be_read(trained):
+    policy = seer_jax.load_policy(trained, step=50)
+    assert policy.step == 50 and policy.state.frozen is not None
+    with pytest.raises(UserError, match=r"no checkpoint of step 30, but of \[50, 60\]"):
+        seer_jax.load_policy(trained, step=30)
+
+
 def test_loading_changes_nothing_in_the_folder(trained, tmp_path):
     """Not even where the newest checkpoint is spoilt: the run itself may be about to mend it."""
     logdir = shutil.copytree(trained, tmp_path / "run")
