@@ -13,20 +13,24 @@ import argparse
 import concurrent.futures
 import csv
 import dataclasses
+import json
 import os
 import pathlib
 import queue
 import shlex
+import shutil
 import statistics
 import subprocess
 import sys
 import threading
 
 from benchmarks import measure
+from seer_jax import config as config_lib
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 MEASURED = ("step", "env_step", "return", "return_std", "flops", "replay_bytes", "hours")
 COLUMNS = ("method", "task", "seed", *MEASURED, "commit", "versions", "hardware", "command")
+_ALL = 1_000_000  # checkpoints
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +43,9 @@ class Study:
     task: str
     """The one that is run if none is named."""
     preset: str
+    copies_of: str | None = None
+    """A method that never freezes, if the others differ from it in freezing at some step only. As
+    runs are the same until they freeze, they then begin as copies of its run."""
 
 
 def train(command: list[str], logdir: pathlib.Path, core: int | None) -> None:
@@ -57,6 +64,43 @@ def train(command: list[str], logdir: pathlib.Path, core: int | None) -> None:
             )
     finally:
         os.sched_setaffinity(0, cores)
+
+
+def copy_until(source: pathlib.Path, logdir: pathlib.Path, freeze_step: int) -> None:
+    """Makes `logdir` what a run that freezes at that step is just before it does.
+
+    Args:
+        source: the same run without a freeze, with a checkpoint of that step.
+        logdir: run folder to make; nothing happens if it is there.
+        freeze_step: agent step.
+    """
+    if logdir.exists():
+        return
+    copy = logdir.with_name(logdir.name + ".tmp")
+    shutil.rmtree(copy, ignore_errors=True)
+    config = dataclasses.replace(
+        config_lib.read(source), freeze_step=freeze_step, logdir=str(logdir)
+    )
+    checkpoint = pathlib.Path("checkpoints", str(freeze_step))
+    if not (source / checkpoint).exists():
+        sys.exit(
+            f"{source} has no checkpoint of step {freeze_step}: freeze at a multiple of "
+            f"--checkpoint_every, {config.checkpoint_every} there."
+        )
+    shutil.copytree(source / checkpoint, copy / checkpoint)
+    config_lib.write(config, copy)
+    # Of the step itself the copy makes its own evaluation, with the encoder frozen.
+    lines = (source / "eval.csv").read_text().splitlines(keepends=True)
+    until = [line for line in lines[1:] if int(line.split(",")[0]) < freeze_step]
+    (copy / "eval.csv").write_text("".join(lines[:1] + until))
+    with (source / "metrics.jsonl").open() as file, (copy / "metrics.jsonl").open("w") as kept:
+        for line in file:
+            metrics = json.loads(line)
+            if metrics["step"] <= freeze_step and not (
+                metrics["step"] == freeze_step and "eval/return" in metrics
+            ):
+                kept.write(line)
+    copy.rename(logdir)
 
 
 def describe(command: list[str], cores: int) -> dict[str, str]:
@@ -137,6 +181,8 @@ def run_study(study: Study, description: str, argv: list[str] | None = None) -> 
     parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("runs"))
     parser.add_argument("--results", type=pathlib.Path, help="the CSV file to add to")
     args, flags = parser.parse_known_args(argv)
+    if study.copies_of is not None:
+        flags.append(f"--keep_checkpoints={_ALL}")
     results = args.results or RESULTS / f"{study.name}_{args.task}_{args.preset}.csv"
     cores = sorted(os.sched_getaffinity(0))
     free: queue.SimpleQueue[int | None] = queue.SimpleQueue()
@@ -144,28 +190,47 @@ def run_study(study: Study, description: str, argv: list[str] | None = None) -> 
         free.put(core)
     one_writes = threading.Lock()
 
-    def job(method: str, seed: int) -> None:
+    def folder(method: str, seed: int) -> pathlib.Path:
+        return args.folder / study.name / f"{args.task}-{args.preset}-{method}-s{seed}"
+
+    def run_one(method: str, seed: int, core: int | None) -> None:
         command = ["python", "-m", "seer_jax.run", f"--task={args.task}", f"--preset={args.preset}"]
         command += [f"--seed={seed}", "--no-video", *flags, *study.methods[method]]
-        logdir = args.folder / study.name / f"{args.task}-{args.preset}-{method}-s{seed}"
+        logdir = folder(method, seed)
         context = describe(command, len(cores) if args.jobs == 1 else 1)
+        train(command, logdir, core)
+        run = {"method": method, "task": args.task, "seed": str(seed)} | context
+        if (method, str(seed)) not in done:
+            with one_writes:
+                append(results, [run | row for row in evaluations(logdir)])
+
+    def job(methods: list[str], seed: int) -> None:
         core = free.get()
         try:
-            train(command, logdir, core)
+            for method in methods:
+                if study.copies_of not in (None, method):
+                    source = folder(study.copies_of, seed)
+                    copy_until(source, folder(method, seed), int(method))
+                run_one(method, seed, core)
         finally:
             free.put(core)
-        run = {"method": method, "task": args.task, "seed": str(seed)} | context
-        with one_writes:
-            append(results, [run | row for row in evaluations(logdir)])
 
     done = {(row["method"], row["seed"]) for row in read(results)}
+    missing = {
+        seed: [method for method in args.methods if (method, str(seed)) not in done]
+        for seed in args.seeds
+    }
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-        jobs = [
-            pool.submit(job, method, seed)
-            for seed in args.seeds
-            for method in args.methods
-            if (method, str(seed)) not in done
-        ]
+        if study.copies_of is None:
+            jobs = [pool.submit(job, [m], seed) for seed in args.seeds for m in missing[seed]]
+        else:
+            # The copies need the folder of what they copy, which goes on if it is there.
+            first = study.copies_of
+            jobs = [
+                pool.submit(job, [first, *(m for m in methods if m != first)], seed)
+                for seed, methods in missing.items()
+                if methods
+            ]
         try:
             for ended in concurrent.futures.as_completed(jobs):
                 ended.result()

@@ -107,10 +107,11 @@ def train(
         stop_requested = stack.enter_context(_stop_requests())
         if fresh:
             run.say_what_the_freeze_drops()
-            run.freeze_if_due()
-            run.evaluate()
         elif run.progress.step >= config.num_steps:
             run.loggers[0].line(f"{logdir} has finished its {config.num_steps:,} steps already.")
+        # What is restored is due only in a copy of a run that freezes later.
+        if run.freeze_if_due() or fresh:
+            run.evaluate()
         run.loop(stop_requested)
     return run.state
 
@@ -138,7 +139,7 @@ class Run:
         self.read_encoder = read_encoder
         self.make_eval_env = make_eval_env
         self.eval_env: Env | None = None
-        self.checkpoints = checkpoint.Checkpoints(logdir / "checkpoints")
+        self.checkpoints = checkpoint.Checkpoints(logdir / "checkpoints", config.keep_checkpoints)
         self.functions = dispatch.compile_functions(config, agent, env.spec)
         self.folders = [logdir]
         split = lambda key: Keys(*jax.random.split(key, len(Keys._fields)))
@@ -260,12 +261,16 @@ class Run:
         )
         progress.episode_return[env], progress.episode_length[env] = 0.0, 0
 
-    def freeze_if_due(self) -> None:
+    def freeze_if_due(self) -> bool:
+        """Freezes when it is time to; says whether it did."""
         last = self.config.last_freeze_step
         if last is None or self.state.frozen is not None:
-            return
-        if self.progress.step >= last or (self.config.freeze_step == "auto" and self.settled()):
+            return False
+        due = self.progress.step >= last
+        due = due or (self.config.freeze_step == "auto" and self.settled())
+        if due:
             self.freeze()
+        return due
 
     def say_what_the_freeze_drops(self) -> None:
         frames, latents = self.sizes.frame_capacity, self.sizes.latent_capacity

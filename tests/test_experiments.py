@@ -6,9 +6,10 @@ import os
 import numpy as np
 import pytest
 
-from experiments import pole
+from experiments import freezing_step, pole
 from experiments.freeze_or_never import STUDY
-from experiments.study import run_study
+from experiments.study import copy_until, read, run_study
+from seer_jax import run
 from seer_jax.envs import dmc
 from seer_jax.policy import Policy
 from tests import runs
@@ -67,3 +68,31 @@ def test_the_pole_is_of_one_task_only(tmp_path, capsys):
     with pytest.raises(SystemExit):
         pole.main([str(tmp_path)])
     assert "holds no run" in capsys.readouterr().err
+
+
+def test_a_copy_that_freezes_is_the_run_that_froze(tmp_path):
+    """A run without a freeze, copied at step 40 and frozen there, ends as one from the start."""
+    # Of so small a replay both have as much, and the same programs.
+    flags = [*runs.TINY, "--replay_capacity=41"]
+    assert run.main([*flags, f"--logdir={tmp_path / 'frozen'}"]) == 0
+    flags = [f for f in flags if not f.startswith(("--task", "--preset", "--no_video"))]
+    flags.remove("--freeze_step=40")
+    study = ["--freeze_steps", "40", "--seeds", "0", f"--folder={tmp_path}", *flags]
+    results = tmp_path / "results.csv"
+    freezing_step.main([*study, f"--results={results}"])
+
+    copy, frozen = tmp_path / "freezing_step" / "cartpole_swingup-quick-40-s0", tmp_path / "frozen"
+    (items, progress), (expected, expected_progress) = map(runs.read_checkpoint, (copy, frozen))
+    runs.assert_same_arrays(items, expected)
+    assert progress == expected_progress
+    assert runs.read_evals(copy) == runs.read_evals(frozen)
+    assert runs.of(runs.read_metrics(copy), "freeze/step") == [(40, 40)]
+    assert [(row["method"], row["step"]) for row in read(results)] == [
+        (method, str(step)) for method in ("40", "never") for step in (0, 20, 40, 60)
+    ]
+
+
+def test_a_copy_needs_a_checkpoint_of_its_step(tmp_path, trained):
+    with pytest.raises(SystemExit, match="no checkpoint of step 15"):
+        copy_until(trained, tmp_path / "copy", 15)
+    assert not (tmp_path / "copy").exists()
