@@ -98,9 +98,13 @@ def _scanned_kernel_grad(x: Array, grad: Array, shape: tuple[int, ...], stride: 
             axis=-1,
         ).reshape(-1, height * width * channels)
         # This way round the product is a third faster than its transpose.
-        return total + grads.reshape(-1, features).T @ patches, None
+        product = jnp.matmul(
+            grads.reshape(-1, features).T, patches, preferred_element_type=total.dtype
+        )
+        return total + product, None
 
     grouped = lambda x: x.reshape(batch // group, group, *x.shape[1:])
-    zero = jnp.zeros((features, height * width * channels), grad.dtype)
+    wide = jnp.promote_types(grad.dtype, jnp.float32)  # of so many bfloat16 numbers
+    zero = jnp.zeros((features, height * width * channels), wide)
     total, _ = lax.scan(add_group, zero, (grouped(x), grouped(grad)))
-    return total.T.reshape(shape)
+    return total.T.reshape(shape).astype(grad.dtype)

@@ -1,10 +1,14 @@
 """Networks, and the only file that imports flax.linen: encoders below, heads after them.
 
-Parameters are explicit pytrees made by `init` and used by `apply`; no module keeps state.
+Parameters are explicit pytrees made by `init` and used by `apply`; no module keeps state. They are
+float32, and so is what comes out; `dtype` is what a module computes in. In bfloat16, output layers
+and normalisation stay float32.
 """
 
+import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -16,6 +20,13 @@ from seer_jax.types import Array, Key
 _orthogonal = nn.initializers.orthogonal()
 
 Noise = tuple[Array, Array]  # of a layer's inputs and outputs
+Dtype = jnp.dtype | None  # None: the inputs'
+
+
+def narrow(compute_dtype: str) -> Dtype:
+    """A `compute_dtype` as heads take it: with float32 they follow their inputs, so that what is
+    float64 stays so."""
+    return None if compute_dtype == "float32" else jnp.dtype(compute_dtype)
 
 
 def _delta_orthogonal(key: Key, shape: tuple[int, ...]) -> Array:
@@ -59,7 +70,36 @@ class Conv(nn.Module):
         bias = self.param("bias", inits[1], (self.features,))
         if self.pad:
             x = jnp.pad(x, ((0, 0), (self.pad, self.pad), (self.pad, self.pad), (0, 0)))
-        return conv.conv2d(x, kernel, self.stride) + bias
+        return conv.conv2d(x, kernel.astype(x.dtype), self.stride) + bias.astype(x.dtype)
+
+
+def _pixels(obs: Array, dtype: jnp.dtype, offset: float = 0.0) -> Array:
+    """u8 pixels as numbers, less an offset."""
+    return (obs.astype(_wide(dtype)) / 255 - offset).astype(dtype)
+
+
+def _flat(x: Array) -> Array:
+    """Feature maps as float32 vectors, flattened as (H, W, C)."""
+    return x.reshape(x.shape[0], -1).astype(_wide(x.dtype))
+
+
+def _wide(dtype: jnp.dtype) -> jnp.dtype:
+    return jnp.promote_types(dtype, jnp.float32)
+
+
+def feature_maps(run: Callable[[], object]) -> dict[str, Array]:
+    """What every `Conv` gives within `run()`, after a ReLU: f32[B, H', W', features] by name."""
+    maps: dict[str, Array] = {}
+
+    def keep(call: Callable, args: tuple, kwargs: dict, context: Any) -> Any:
+        out = call(*args, **kwargs)
+        if isinstance(context.module, Conv):
+            maps[str(context.module.name)] = nn.relu(out)
+        return out
+
+    with nn.intercept_methods(keep):
+        run()
+    return maps
 
 
 class PixelConvs(nn.Module):
@@ -73,10 +113,10 @@ class PixelConvs(nn.Module):
     @nn.compact
     def __call__(self, obs: Array) -> Array:
         """obs u8[B, H, W, C] -> f32[B, H' * W' * num_filters]."""
-        x = obs.astype(self.dtype) / 255 - self.pixel_offset
+        x = _pixels(obs, self.dtype, self.pixel_offset)
         for i, stride in enumerate(self.strides):
             x = nn.relu(Conv(self.num_filters, 3, stride, name=f"conv{i}")(x))
-        return x.reshape(x.shape[0], -1)
+        return _flat(x)
 
 
 # Rainbow's plain encoders: filters, size and stride of each layer.
@@ -94,10 +134,10 @@ class PlainConvs(nn.Module):
     @nn.compact
     def __call__(self, obs: Array) -> Array:
         """obs u8[B, H, W, C] -> f32[B, H' * W' * features]."""
-        x = obs.astype(self.dtype) / 255
+        x = _pixels(obs, self.dtype)
         for i, (features, size, stride) in enumerate(self.layers):
             x = nn.relu(Conv(features, size, stride, init="uniform", name=f"conv{i}")(x))
-        return x.reshape(x.shape[0], -1)
+        return _flat(x)
 
 
 class ImpalaConvs(nn.Module):
@@ -109,7 +149,7 @@ class ImpalaConvs(nn.Module):
     @nn.compact
     def __call__(self, obs: Array) -> Array:
         """obs u8[B, H, W, C] -> f32[B, H' * W' * features]."""
-        x = obs.astype(self.dtype) / 255
+        x = _pixels(obs, self.dtype)
         for i, features in enumerate(self.sections):
 
             def same(x: Array, name: str, i: int = i, features: int = features) -> Array:
@@ -119,18 +159,19 @@ class ImpalaConvs(nn.Module):
             for block in range(2):
                 y = same(nn.relu(x), f"block{block}_conv0")
                 x = x + same(nn.relu(y), f"block{block}_conv1")
-        return nn.relu(x).reshape(x.shape[0], -1)
+        return _flat(nn.relu(x))
 
 
 class Projection(nn.Module):
     """From flattened convolutions to a latent: dense, then LayerNorm (no tanh)."""
 
     features: int
+    dtype: Dtype = None
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """f32[B, D] -> f32[B, features]."""
-        x = nn.Dense(self.features, kernel_init=_orthogonal, name="fc")(x)
+        x = nn.Dense(self.features, kernel_init=_orthogonal, dtype=self.dtype, name="fc")(x)
         # torch's LayerNorm, which the official encoder uses, has this epsilon and subtracts the
         # mean before it squares.
         return nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, name="ln")(x)
@@ -141,11 +182,13 @@ class Mlp(nn.Module):
 
     hidden: int
     outputs: int
+    dtype: Dtype = None
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
+        dense = functools.partial(nn.Dense, kernel_init=_orthogonal, dtype=self.dtype)
         for i in range(2):
-            x = nn.relu(nn.Dense(self.hidden, kernel_init=_orthogonal, name=f"dense{i}")(x))
+            x = nn.relu(dense(self.hidden, name=f"dense{i}")(x))
         return nn.Dense(self.outputs, kernel_init=_orthogonal, name="dense2")(x)
 
 
@@ -153,6 +196,7 @@ class TwinQ(nn.Module):
     """Two Q functions of a latent and an action, as parameters with a leading axis of 2."""
 
     hidden: int
+    dtype: Dtype = None
 
     @nn.compact
     def __call__(self, latent: Array, action: Array) -> Array:
@@ -163,7 +207,7 @@ class TwinQ(nn.Module):
             split_rngs={"params": True},
             in_axes=None,
             axis_size=2,
-        )(self.hidden, 1, name="q")
+        )(self.hidden, 1, self.dtype, name="q")
         return twins(jnp.concatenate([latent, action], axis=-1))[..., 0]
 
 
@@ -172,11 +216,12 @@ class GaussianPolicy(nn.Module):
 
     hidden: int
     action_dim: int
+    dtype: Dtype = None
 
     @nn.compact
     def __call__(self, latent: Array) -> tuple[Array, Array]:
         """latent f32[B, L] -> (mean f32[B, A], log_std f32[B, A])."""
-        outputs = Mlp(self.hidden, 2 * self.action_dim, name="policy")(latent)
+        outputs = Mlp(self.hidden, 2 * self.action_dim, self.dtype, name="policy")(latent)
         mean, log_std = jnp.split(outputs, 2, axis=-1)
         return mean, -10 + 6 * (jnp.tanh(log_std) + 1)
 
@@ -186,6 +231,7 @@ class NoisyDense(nn.Module):
 
     features: int
     std: float
+    dtype: Dtype = None
 
     @nn.compact
     def __call__(self, x: Array, noise: Noise | None) -> Array:
@@ -201,6 +247,7 @@ class NoisyDense(nn.Module):
         if noise is not None:
             kernel = kernel + kernel_sigma * (noise[0][:, None] * noise[1])
             bias = bias + bias_sigma * noise[1]
+        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         return x @ kernel + bias
 
 
@@ -211,6 +258,7 @@ class NoisyDueling(nn.Module):
     num_actions: int
     num_atoms: int
     std: float
+    dtype: Dtype = None
 
     def layers(self, inputs: int) -> dict[str, tuple[int, int]]:
         """Inputs and outputs of each layer, by name."""
@@ -225,7 +273,9 @@ class NoisyDueling(nn.Module):
     def __call__(self, latent: Array, noise: dict[str, Noise] | None) -> Array:
         """latent f32[B, L] -> logits f32[B, num_actions, num_atoms]; noise by layer."""
         layers = {
-            name: NoisyDense(outputs, self.std, name=name)
+            name: NoisyDense(
+                outputs, self.std, self.dtype if name.startswith("fc_h") else None, name=name
+            )
             for name, (_, outputs) in self.layers(latent.shape[-1]).items()
         }
 

@@ -10,6 +10,7 @@ from ReLU's edge, so which side it falls on in float32 is a matter of rounding, 
 difference up to 6e-4 in some filters. In float64 all parameters agree to 1e-5.
 """
 
+import dataclasses
 import functools
 import os
 import pathlib
@@ -36,10 +37,12 @@ def recorded():
         return dict(data)
 
 
+CONFIG = curl_sac.Config(crop_size=64, num_filters=4, latent_size=16, hidden_size=32)
+
+
 def model(dtype=np.float32):
-    config = curl_sac.Config(crop_size=64, num_filters=4, latent_size=16, hidden_size=32)
-    model = curl_sac.make_model(config, action_dim=2)
-    return model._replace(convs=networks.PixelConvs(4, config.strides, dtype))
+    model = curl_sac.make_model(CONFIG, action_dim=2)
+    return model._replace(convs=networks.PixelConvs(4, CONFIG.strides, dtype))
 
 
 def dense(recorded, prefix):
@@ -98,8 +101,8 @@ def assert_trees_close(actual, expected):
     assert jax.tree.structure(actual) == jax.tree.structure(expected)
 
 
-def after_three_updates(recorded, dtype=np.float32):
-    m = model(dtype)
+def after_three_updates(recorded, dtype=np.float32, m=None):
+    m = m or model(dtype)
     state = curl_sac.init_from(m, jax.device_put(recorded_params(recorded, "init")))
     # The recording starts with a target that differs from the online critic.
     state = state.replace(target=jax.device_put(recorded_target(recorded, "init")))
@@ -164,6 +167,29 @@ def recorded64(recorded):
             name: value.astype(np.float64) if value.dtype == np.float32 else value
             for name, value in recorded.items()
         }
+
+
+def test_bfloat16_stays_near(recorded):
+    """Eight bits of mantissa in every layer but the last: a few percent, and float32 to keep."""
+    config = dataclasses.replace(CONFIG, compute_dtype="bfloat16")
+    m, params = curl_sac.make_model(config, action_dim=2), recorded_params(recorded, "init")
+    latent = curl_sac._encode(m, params.encoder, recorded["forward/obs"])
+    for side in ("critic", "actor"):
+        error = np.abs(latent[side] - recorded[f"forward/{side}_latent"])
+        assert latent[side].dtype == np.float32
+        assert 1e-4 < error.max() and error.mean() < 0.02  # a LayerNorm's outputs are about 1
+
+    states, metrics = after_three_updates(recorded, m=m)
+    for ours, theirs in (
+        ([x["loss/critic"] for x in metrics], "train_critic/loss"),
+        ([x["loss/contrast"] for x in metrics], "train/curl_loss"),
+        ([metrics[i]["loss/actor"] for i in (0, 2)], "train_actor/loss"),
+    ):
+        np.testing.assert_allclose(ours[0], recorded[f"log/{theirs}"][0], rtol=0.03)
+        # Adam's first steps are as long for small gradients, of any sign, as for large ones.
+        np.testing.assert_allclose(ours[1:], recorded[f"log/{theirs}"][1:], rtol=0.25)
+    dtypes = {x.dtype.name for x in jax.tree.leaves((states[-1].params, states[-1].opt_state))}
+    assert dtypes == {"float32", "int32"}  # Adam counts its steps
 
 
 def test_three_updates_float32(recorded):

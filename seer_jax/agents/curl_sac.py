@@ -82,6 +82,10 @@ class Config:
     contrastive: bool = True
     """Train the encoder by CURL's contrastive loss too. Without it the agent is RAD's SAC (arXiv
     2004.14990): random crops alone, and little more than half the work of an update."""
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    """What networks compute in. bfloat16 halves the work where a GPU or TPU has units for it;
+    parameters, optimisers, losses, normalisation and output layers stay float32. CPUs gain
+    nothing."""
     frozen_depth: Literal["projection", "convs"] = "projection"
     """How deep the freeze reaches. projection, as in the official code: all of the encoder, and
     latents are latent_size numbers a side. convs: the convolutions alone; the projections go on
@@ -144,12 +148,18 @@ def make(config: Config, spec: EnvSpec, frame_stack: int) -> Agent:
 
 def make_model(config: Config, action_dim: int) -> Model:
     """Networks and optimisers of the agent."""
+    dtype = networks.narrow(config.compute_dtype)
     return Model(
         config,
-        networks.PixelConvs(config.num_filters, config.strides, pixel_offset=config.pixel_offset),
-        networks.Projection(config.latent_size),
-        networks.TwinQ(config.hidden_size),
-        networks.GaussianPolicy(config.hidden_size, action_dim),
+        networks.PixelConvs(
+            config.num_filters,
+            config.strides,
+            jnp.dtype(config.compute_dtype),
+            config.pixel_offset,
+        ),
+        networks.Projection(config.latent_size, dtype),
+        networks.TwinQ(config.hidden_size, dtype),
+        networks.GaussianPolicy(config.hidden_size, action_dim, dtype),
         Params(
             # Two of the three meet on the critic's encoder, as in the official code: "critic" takes
             # the critic's and then the contrastive gradient, "contrast" the latter once more.
