@@ -1,7 +1,7 @@
 """How an encoder comes to rest: the reason why freezing it works, layer by layer.
 
     python -m experiments.freezing_step --task=TASK --seeds 0 1 2
-    python -m experiments.convergence runs/freezing_step/TASK-quick-never-s? --out=FILE.csv
+    python -m experiments.convergence runs/copies/TASK-quick-never-s? --out=FILE.csv
 
 Takes runs of one task that never froze and kept all their checkpoints (--keep_checkpoints=100), and
 compares the encoders of each, on 256 observations drawn from all of its replay:

@@ -26,6 +26,8 @@ import threading
 
 from benchmarks import measure
 from seer_jax import config as config_lib
+from seer_jax import run as run_lib
+from seer_jax.config import Config
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 MEASURED = ("step", "env_step", "return", "return_std", "flops", "replay_bytes", "hours")
@@ -44,8 +46,8 @@ class Study:
     """The one that is run if none is named."""
     preset: str
     copies_of: str | None = None
-    """A method that never freezes, if the others differ from it in freezing at some step only. As
-    runs are the same until they freeze, they then begin as copies of its run."""
+    """A method that never freezes, if the others differ from it only in when and how they freeze.
+    As runs are the same until then, the others begin as copies of its run."""
 
 
 def train(command: list[str], logdir: pathlib.Path, core: int | None) -> None:
@@ -66,27 +68,25 @@ def train(command: list[str], logdir: pathlib.Path, core: int | None) -> None:
         os.sched_setaffinity(0, cores)
 
 
-def copy_until(source: pathlib.Path, logdir: pathlib.Path, freeze_step: int) -> None:
-    """Makes `logdir` what a run that freezes at that step is just before it does.
+def copy_until_freeze(source: pathlib.Path, config: Config) -> None:
+    """Makes the folder of a run as it is just before it freezes.
 
     Args:
-        source: the same run without a freeze, with a checkpoint of that step.
-        logdir: run folder to make; nothing happens if it is there.
-        freeze_step: agent step.
+        source: folder of the same run without a freeze, with a checkpoint of the freezing step.
+        config: of the run to make; nothing happens if its folder is there.
     """
+    logdir, freeze_step = pathlib.Path(config.logdir), config.freeze_step
     if logdir.exists():
         return
     copy = logdir.with_name(logdir.name + ".tmp")
     shutil.rmtree(copy, ignore_errors=True)
-    config = dataclasses.replace(
-        config_lib.read(source), freeze_step=freeze_step, logdir=str(logdir)
-    )
     checkpoint = pathlib.Path("checkpoints", str(freeze_step))
     if not (source / checkpoint).exists():
         sys.exit(
             f"{source} has no checkpoint of step {freeze_step}: freeze at a multiple of "
             f"--checkpoint_every, {config.checkpoint_every} there."
         )
+    assert isinstance(freeze_step, int)
     shutil.copytree(source / checkpoint, copy / checkpoint)
     config_lib.write(config, copy)
     # Of the step itself the copy makes its own evaluation, with the encoder frozen.
@@ -147,7 +147,7 @@ def append(results: pathlib.Path, rows: list[dict[str, str]]) -> None:
 
 def print_table(study: Study, rows: list[dict[str, str]]) -> None:
     """Mean and spread over seeds of the last evaluation of each run."""
-    print(f"{'':10}{'seeds':>6}{'return':>18}{'minutes':>9}{'FLOPs':>11}{'replay MiB':>12}")
+    print(f"{'':20}{'seeds':>6}{'return':>18}{'minutes':>9}{'FLOPs':>11}{'replay MiB':>12}")
     for method in study.methods:
         last = {row["seed"]: row for row in rows if row["method"] == method}
         if not last:
@@ -158,7 +158,7 @@ def print_table(study: Study, rows: list[dict[str, str]]) -> None:
         }
         spread = statistics.pstdev(float(row["return"]) for row in last.values())
         print(
-            f"{method:10}{len(last):6}{means['return']:10.1f} ± {spread:5.1f}"
+            f"{method:20}{len(last):6}{means['return']:10.1f} ± {spread:5.1f}"
             f"{means['hours'] * 60:9.1f}{means['flops']:11.2e}"
             f"{means['replay_bytes'] / 2**20:12.1f}"
         )
@@ -190,13 +190,19 @@ def run_study(study: Study, description: str, argv: list[str] | None = None) -> 
         free.put(core)
     one_writes = threading.Lock()
 
+    # Studies that copy share the runs without a freeze.
+    parent = args.folder / (study.name if study.copies_of is None else "copies")
+
     def folder(method: str, seed: int) -> pathlib.Path:
-        return args.folder / study.name / f"{args.task}-{args.preset}-{method}-s{seed}"
+        return parent / f"{args.task}-{args.preset}-{method}-s{seed}"
 
     def run_one(method: str, seed: int, core: int | None) -> None:
         command = ["python", "-m", "seer_jax.run", f"--task={args.task}", f"--preset={args.preset}"]
         command += [f"--seed={seed}", "--no-video", *flags, *study.methods[method]]
         logdir = folder(method, seed)
+        if study.copies_of not in (None, method):
+            config = run_lib.parse([*command[3:], f"--logdir={logdir}"])
+            copy_until_freeze(folder(study.copies_of, seed), config)
         context = describe(command, len(cores) if args.jobs == 1 else 1)
         train(command, logdir, core)
         run = {"method": method, "task": args.task, "seed": str(seed)} | context
@@ -208,9 +214,6 @@ def run_study(study: Study, description: str, argv: list[str] | None = None) -> 
         core = free.get()
         try:
             for method in methods:
-                if study.copies_of not in (None, method):
-                    source = folder(study.copies_of, seed)
-                    copy_until(source, folder(method, seed), int(method))
                 run_one(method, seed, core)
         finally:
             free.put(core)

@@ -1,6 +1,7 @@
 """Studies: run what is missing, once, and keep what they found."""
 
 import csv
+import dataclasses
 import os
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 
 from experiments import freezing_step, pole
 from experiments.freeze_or_never import STUDY
-from experiments.study import copy_until, read, run_study
+from experiments.study import copy_until_freeze, read, run_study
+from seer_jax import config as config_lib
 from seer_jax import run
 from seer_jax.envs import dmc
 from seer_jax.policy import Policy
@@ -81,7 +83,7 @@ def test_a_copy_that_freezes_is_the_run_that_froze(tmp_path):
     results = tmp_path / "results.csv"
     freezing_step.main([*study, f"--results={results}"])
 
-    copy, frozen = tmp_path / "freezing_step" / "cartpole_swingup-quick-40-s0", tmp_path / "frozen"
+    copy, frozen = tmp_path / "copies" / "cartpole_swingup-quick-40-s0", tmp_path / "frozen"
     (items, progress), (expected, expected_progress) = map(runs.read_checkpoint, (copy, frozen))
     runs.assert_same_arrays(items, expected)
     assert progress == expected_progress
@@ -93,6 +95,9 @@ def test_a_copy_that_freezes_is_the_run_that_froze(tmp_path):
 
 
 def test_a_copy_needs_a_checkpoint_of_its_step(tmp_path, trained):
+    config = dataclasses.replace(
+        config_lib.read(trained), freeze_step=15, logdir=str(tmp_path / "copy")
+    )
     with pytest.raises(SystemExit, match="no checkpoint of step 15"):
-        copy_until(trained, tmp_path / "copy", 15)
+        copy_until_freeze(trained, config)
     assert not (tmp_path / "copy").exists()
