@@ -75,6 +75,9 @@ class Config:
     latent_dtype: Literal["float32", "bfloat16", "uint8", "int8"] = "float32"
     """How latents are stored. In 8 bits with a scale for each dimension, fixed at the freeze: uint8
     where latents are never negative (rainbow, and curl_sac with frozen_depth=convs), else int8."""
+    data_parallel: bool = False
+    """Share the batch of every update among all local devices, of which each holds the whole
+    learner and replay: for encoders or batches that keep one device busy."""
     replay_capacity: int = 100_000
     """Rows of frames that replay can hold, of all environments together. Latents then get as many
     as fit in the same bytes, and neither gets more than the run can fill."""
@@ -413,6 +416,10 @@ def _check_several(config: Config) -> None:
         raise UserError(f"{at_once}, each run has one environment: leave out --num_envs.")
     if config.replay == "prioritised":
         raise UserError(f"{at_once}, replay is drawn uniformly: leave out --replay=prioritised.")
+    if config.data_parallel:
+        raise UserError(
+            f"{at_once}, devices share the runs and not their batches: leave out --data_parallel."
+        )
     if config.encoder_from:
         raise UserError(f"{at_once}, each run begins with its own encoder: leave out encoder_from.")
 

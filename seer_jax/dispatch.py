@@ -1,6 +1,7 @@
 """The two programs of the training loop, the one of evaluation and those of the freeze, compiled.
 
-Here it is said what is donated, what is static, and how several learners are spread over devices.
+Here it is said what is donated, what is static, and how several learners, or the batches of one,
+are spread over devices.
 When the encoder has moved to `state.frozen`, each program is traced once more.
 """
 
@@ -11,12 +12,15 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from seer_jax import programs, seeds, settling
 from seer_jax import replay as replay_lib
 from seer_jax.config import Config
 from seer_jax.replay import Priorities, Replay
-from seer_jax.types import Agent, AgentState, Array, EnvSpec, Key, PyTree, TimeStep
+from seer_jax.types import Agent, AgentState, Array, EnvSpec, Key, PyTree, TimeStep, UserError
 
 
 class Functions(NamedTuple):
@@ -36,9 +40,20 @@ class Functions(NamedTuple):
 
 
 def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:
-    """Compiles the programs of a run."""
+    """Compiles the programs of a run.
+
+    Raises:
+        UserError: if the devices cannot share its batches evenly.
+    """
     read_frames = replay_lib.stacked_frames(spec.obs_shape, config.frame_stack, spec.stack_pad)
-    of_run = programs.make(config, agent, spec, read_frames)
+    compiled: Callable[..., jax.stages.Wrapped] = jax.jit
+    if config.data_parallel:
+        whole, part = _shardings(config.batch_size)
+        compiled = functools.partial(jax.jit, out_shardings=whole)
+        share = lambda batch: jax.lax.with_sharding_constraint(batch, part)
+        of_run = programs.make(config, agent, spec, read_frames, share)
+    else:
+        of_run = programs.make(config, agent, spec, read_frames)
     if config.num_seeds > 1:
         of_run = seeds.lift(of_run)
     spread = functools.partial(seeds.spread, seeds.mesh(config.num_seeds))
@@ -86,12 +101,24 @@ def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:
     frames_shape = (config.frame_stack, math.prod(spec.obs_shape))
     act = spread(of_run.act, (seeds.STATE, own, own, own, shared), (own, own))
     return Functions(
-        jax.jit(of_run.init),
+        compiled(of_run.init),
         lambda num_envs: jnp.zeros((num_envs, *frames_shape), jnp.uint8),
-        jax.jit(act_and_store, static_argnames="random", donate_argnames=("replay", "stack")),
-        jax.jit(learn, donate_argnames=("state", "priorities")),
-        jax.jit(act, donate_argnums=1),
-        jax.jit(encode_rows),
-        jax.jit(functools.partial(settling.draw, agent, read_frames)),
-        jax.jit(functools.partial(settling.look, agent)),
+        compiled(act_and_store, static_argnames="random", donate_argnames=("replay", "stack")),
+        compiled(learn, donate_argnames=("state", "priorities")),
+        compiled(act, donate_argnums=1),
+        compiled(encode_rows),
+        compiled(functools.partial(settling.draw, agent, read_frames)),
+        compiled(functools.partial(settling.look, agent)),
     )
+
+
+def _shardings(batch_size: int) -> tuple[NamedSharding, NamedSharding]:
+    """How arrays lie on all local devices: whole on each, or a part of the batch on each."""
+    devices = jax.local_devices()
+    if batch_size % len(devices):
+        raise UserError(
+            f"data_parallel: {len(devices)} devices cannot share a batch of {batch_size} evenly; "
+            "choose a multiple as --batch_size."
+        )
+    mesh = Mesh(np.array(devices), ("batch",))
+    return NamedSharding(mesh, P()), NamedSharding(mesh, P("batch"))

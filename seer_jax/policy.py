@@ -47,7 +47,7 @@ class Policy:
         arrays, progress = checkpoint.restore_state(logdir, step)
         if config.num_seeds > 1:
             arrays = seeds.pick(arrays, config.seeds.index(seed))
-        self.config = dataclasses.replace(config, seed=seed, num_seeds=1)
+        self.config = dataclasses.replace(config, seed=seed, num_seeds=1, data_parallel=False)
         self.step: int = progress["step"]
         env = self.make_env()
         agent = build.make_agent(self.config, env.spec)

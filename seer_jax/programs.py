@@ -37,12 +37,26 @@ class Programs(NamedTuple):
     encode_rows: Callable[..., PyTree]
 
 
-def make(config: Config, agent: Agent, spec: EnvSpec, read_frames: replay_lib.Reader) -> Programs:
-    """The programs of one learner; `read_frames` reads its observations from frames."""
+def make(
+    config: Config,
+    agent: Agent,
+    spec: EnvSpec,
+    read_frames: replay_lib.Reader,
+    share: Callable[[PyTree], PyTree] = lambda batch: batch,
+) -> Programs:
+    """The programs of one learner.
+
+    Args:
+        config: the run.
+        agent: the learner.
+        spec: its environment's.
+        read_frames: reads its observations from frames.
+        share: spreads the batch of an update over devices.
+    """
     return Programs(
         agent.init,
         functools.partial(_choose, config, agent, spec),
-        functools.partial(_learn, config, agent, read_frames),
+        functools.partial(_learn, config, agent, read_frames, share),
         functools.partial(_act, agent, spec),
         functools.partial(_encode_rows, config, agent, read_frames),
     )
@@ -92,6 +106,7 @@ def _learn(
     config: Config,
     agent: Agent,
     read_frames: replay_lib.Reader,
+    share: Callable[[PyTree], PyTree],
     state: AgentState,
     replay: Replay,
     key: Key,
@@ -111,7 +126,7 @@ def _learn(
         beta=beta,
         env=env,
     )
-    state, metrics, errors = agent.update(state, batch, update_key)
+    state, metrics, errors = agent.update(state, share(batch), update_key)
     priorities = replay.priorities
     if priorities is not None:
         priorities = replay_lib.update_priorities(

@@ -512,8 +512,9 @@ class Run:
         takes hundreds of MiB for a while."""
         config, last = self.config, self.config.last_freeze_step
         end_of_pixels = config.num_steps if last is None else min(last, config.num_steps)
-        # Several learners may be spread over devices, and only the arrays themselves tell how.
-        if end_of_pixels <= config.learning_starts or config.num_seeds > 1:
+        # What is spread over devices is so by its arrays, which are not there yet.
+        spread = config.num_seeds > 1 or config.data_parallel
+        if end_of_pixels <= config.learning_starts or spread:
             return
         update, beta = np.int32(0), np.float32(0)
         apart = replay.replace(priorities=None)

@@ -143,6 +143,7 @@ def test_a_policy_of_another_seed_is_a_plain_message(together):
     ("flags", "message"),
     [
         (["--freeze_step=auto"], "all encoders freeze at one step"),
+        (["--data_parallel"], "leave out --data_parallel"),
         (["--num_envs=2"], "leave out --num_envs"),
         (["--replay=prioritised"], "leave out --replay=prioritised"),
         (["--freeze_step=0", "--encoder_from=x"], "leave out encoder_from"),
