@@ -8,11 +8,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def load_policy(logdir: str, seed: int | None = None) -> "Policy":
+def load_policy(logdir: str, seed: int | None = None, step: int | None = None) -> "Policy":
     """The greedy policy of a run folder: `action = policy(timestep)`. See `seer_jax.policy`.
 
-    `seed` says which of several runs (`--num_seeds`); None: the first.
+    `seed` says which of several runs (`--num_seeds`); None: the first. `step` says which of its
+    checkpoints (`--keep_checkpoints`); None: the newest.
     """
     from seer_jax import policy  # late: importing seer_jax alone stays light
 
-    return policy.Policy(logdir, seed)
+    return policy.Policy(logdir, seed, step)
