@@ -56,6 +56,9 @@ class Config:
     it; auto to freeze once the latents of a probe batch have stopped moving. The official code
     fixes a step for cartpole_swingup only (10,000 of 80,000); for other tasks paper takes the same
     eighth of the run, and the other presets choose their own, which are our choices."""
+    frozen_updates: int = 1
+    """Updates for each agent step after the freeze, where they cost little. Before it there is one,
+    and in the official code always."""
     encoder_from: str = ""
     """Run folder whose encoder to take, frozen from the first step: needs freeze_step=0. With
     freeze_step=0 alone the encoder is a random one. (8-bit latents freeze after the random steps:
@@ -345,6 +348,7 @@ def check(config: Config) -> None:
     minimum = {
         "num_steps": 1,
         "num_copies": 1,
+        "frozen_updates": 1,
         "replay_capacity": 1,
         "num_seeds": 1,
         "num_envs": 1,

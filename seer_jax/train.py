@@ -225,7 +225,8 @@ class Run:
             progress.flops += num_envs * flops.encode
 
         if not random and progress.iteration >= replay_lib.min_rows(config.agent.n_step):
-            for _ in range(np.count_nonzero(acting) // config.num_seeds):
+            steps = np.count_nonzero(acting) // config.num_seeds
+            for _ in range(steps * (config.frozen_updates if frozen else 1)):
                 self.learn()
 
         self.timestep = self.env.step(_to_host(action))

@@ -162,6 +162,14 @@ def test_flops_are_those_of_the_passes_made(standard):
     assert of(read_metrics(standard[0]), "flops/total")[-1] == (24, expected)
 
 
+def test_more_updates_after_the_freeze_and_not_before(tmp_path, standard):
+    run(tmp_path / "run", frozen_updates=3)
+    _, progress = read_checkpoint(tmp_path / "run")
+    assert progress["updates"] == 8 + 3 * 12
+    more = 2 * 12 * 8 * AGENT.flops.update_frozen
+    assert progress["flops"] == read_checkpoint(standard[0])[1]["flops"] + more
+
+
 def test_metrics_have_the_documented_names(standard):
     lines = read_metrics(standard[0])
     by_step = collections.defaultdict(set)
