@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> None:
         name="freezing_step",
         methods={str(step): [f"--freeze_step={step}"] for step in args.freeze_steps}
         | {"never": ["--freeze_step=never"]},
-        task="cartpole_swingup",
+        task="finger_spin",
         preset="quick",
         copies_of="never",
     )

@@ -200,13 +200,15 @@ def _quick(task: str) -> Config:
     Its crops move by 4 pixels of 52, not by 16 of 100: less of a small picture is lost. In so few
     updates the official target network (critic_tau=0.01) lets values reach half of what they should
     be; returns over three steps and a faster target let them arrive. The convolutions soon tell how
-    a pole near the top leans, the projections after them do not yet: so those go on learning.
+    a pole near the top leans, the projections after them do not yet: so those go on learning, with
+    some of the time that the freeze saves, in two updates a step.
     """
     return dataclasses.replace(
         _paper(task),
         preset="quick",
-        num_steps=20_000,
-        freeze_step=10_000,
+        num_steps=12_500,
+        freeze_step=7_500,
+        frozen_updates=2,
         latent_dtype="uint8",
         replay_capacity=20_000,
         learning_starts=500,

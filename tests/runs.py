@@ -10,13 +10,14 @@ import numpy as np
 from seer_jax import checkpoint
 
 # Three episodes of 20 steps, with random steps, the freeze, evaluations and checkpoints among them.
-# What freezes is as in the presets but quick; quick's own is CONVS.
+# Freezing is as in the presets but quick; what quick freezes is CONVS.
 TINY = (
     "--task=cartpole_swingup", "--preset=quick", "--num_steps=60", "--freeze_step=40",
     "--learning_starts=5", "--batch_size=8", "--frame_stack=2", "--image_size=24", "--crop_size=20",
     "--num_filters=4", "--strides", "2", "1", "--latent_size=6", "--hidden_size=16",
     "--action_repeat=50", "--eval_every=20", "--eval_episodes=1", "--checkpoint_every=10",
     "--log_every=1", "--no_video", "--frozen_depth=projection", "--latent_dtype=float32",
+    "--frozen_updates=1",
 )  # fmt: skip
 
 
