@@ -119,10 +119,10 @@ def draw(rows: list[dict[str, str]]) -> matplotlib.figure.Figure:
         "CKA with those before",
     )
     panels = figure.subplots(1, len(MEASURED))
+    convs_first = lambda layer: (not layer.startswith(("conv", "section")), layer)
+    in_order = sorted({row["layer"] for row in rows}, key=convs_first)
     for axes, name, label in zip(panels, MEASURED, labels, strict=True):
-        for layer, colour in zip(
-            dict.fromkeys(row["layer"] for row in rows), COLOURS, strict=False
-        ):
+        for layer, colour in zip(in_order, COLOURS, strict=False):
             ours = [row for row in rows if row["layer"] == layer]
             seeds = sorted({row["seed"] for row in ours})
             of_seeds = [[row for row in ours if row["seed"] == seed] for seed in seeds]

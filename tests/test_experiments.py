@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from experiments import freezing_step, pole
+from experiments import convergence, freezing_step, pole
 from experiments.freeze_or_never import STUDY
 from experiments.study import copy_until_freeze, read, run_study
 from seer_jax import config as config_lib
@@ -72,24 +72,31 @@ def test_the_pole_is_of_one_task_only(tmp_path, capsys):
     assert "holds no run" in capsys.readouterr().err
 
 
-def test_a_copy_that_freezes_is_the_run_that_froze(tmp_path):
-    """A run without a freeze, copied at step 40 and frozen there, ends as one from the start."""
-    # Of so small a replay both have as much, and the same programs.
-    flags = [*runs.TINY, "--replay_capacity=41"]
-    assert run.main([*flags, f"--logdir={tmp_path / 'frozen'}"]) == 0
-    flags = [f for f in flags if not f.startswith(("--task", "--preset", "--no_video"))]
-    flags.remove("--freeze_step=40")
-    study = ["--freeze_steps", "40", "--seeds", "0", f"--folder={tmp_path}", *flags]
-    results = tmp_path / "results.csv"
-    freezing_step.main([*study, f"--results={results}"])
+# Of so small a replay, runs with a freeze and without have as much, and the same programs.
+SMALL_REPLAY = (*runs.TINY, "--replay_capacity=41")
 
-    copy, frozen = tmp_path / "copies" / "cartpole_swingup-quick-40-s0", tmp_path / "frozen"
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory):
+    """The folder of a study of a run without a freeze and its copy that froze at step 40."""
+    folder = tmp_path_factory.mktemp("copied")
+    flags = [f for f in SMALL_REPLAY if not f.startswith(("--preset", "--no_video"))]
+    flags.remove("--freeze_step=40")
+    study = ["--freeze_steps", "40", "--seeds", "0", f"--folder={folder}", *flags]
+    freezing_step.main([*study, f"--results={folder / 'results.csv'}"])
+    return folder
+
+
+def test_a_copy_that_freezes_is_the_run_that_froze(copied, tmp_path):
+    """A run without a freeze, copied at step 40 and frozen there, ends as one from the start."""
+    assert run.main([*SMALL_REPLAY, f"--logdir={tmp_path}/frozen"]) == 0
+    copy, frozen = copied / "copies" / "cartpole_swingup-quick-40-s0", tmp_path / "frozen"
     (items, progress), (expected, expected_progress) = map(runs.read_checkpoint, (copy, frozen))
     runs.assert_same_arrays(items, expected)
     assert progress == expected_progress
     assert runs.read_evals(copy) == runs.read_evals(frozen)
     assert runs.of(runs.read_metrics(copy), "freeze/step") == [(40, 40)]
-    assert [(row["method"], row["step"]) for row in read(results)] == [
+    assert [(row["method"], row["step"]) for row in read(copied / "results.csv")] == [
         (method, str(step)) for method in ("40", "never") for step in (0, 20, 40, 60)
     ]
 
@@ -101,3 +108,24 @@ def test_a_copy_needs_a_checkpoint_of_its_step(tmp_path, trained):
     with pytest.raises(SystemExit, match="no checkpoint of step 15"):
         copy_until_freeze(trained, config)
     assert not (tmp_path / "copy").exists()
+
+
+def test_an_encoder_comes_to_rest_at_its_last_checkpoint(copied, tmp_path):
+    out = tmp_path / "convergence.csv"
+    never = copied / "copies" / "cartpole_swingup-quick-never-s0"
+    convergence.main([str(never), f"--out={out}"])
+    rows = read(out)
+    assert {row["layer"] for row in rows} == {"conv0", "conv1", "critic", "actor"}
+    for layer in ("conv0", "critic"):
+        ours = [row for row in rows if row["layer"] == layer]
+        assert [int(row["step"]) for row in ours] == [0, 10, 20, 30, 40, 50, 60]
+        weights, cka = ([float(row[name]) for row in ours] for name in ("weights", "cka"))
+        assert (weights[0], weights[-1]) == (1, 0) and cka[-1] == pytest.approx(1)
+        assert cka[0] < cka[-2] and weights[0] > weights[-2]
+    assert out.with_suffix(".png").exists() and (tmp_path / "convergence_maps.png").exists()
+
+
+def test_what_froze_or_kept_too_little_cannot_be_compared(trained, capsys):
+    with pytest.raises(SystemExit):
+        convergence.main([str(trained), "--out=x.csv"])
+    assert "--freeze_step=never and --keep_checkpoints" in capsys.readouterr().err
