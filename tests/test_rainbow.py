@@ -1,5 +1,7 @@
 """Rainbow's functions, beyond their agreement with the official code in test_parity."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -65,6 +67,16 @@ def test_updates_learn(agent, state, update, latents):
         losses_seen.append(float(metrics["loss/critic"]))
     assert errors.shape == (BATCH,)
     assert losses_seen[-1] < 0.8 * losses_seen[0]
+
+
+def test_bfloat16_learns_the_same_and_keeps_float32(state, update):
+    narrow = rainbow.make(dataclasses.replace(CONFIG, compute_dtype="bfloat16"), SPEC, 4)
+    narrow_update, same_state = jax.jit(narrow.update), state
+    for i in range(60):
+        state, metrics, _ = narrow_update(state, batch(), jax.random.key(i))
+        same_state, expected, _ = update(same_state, batch(), jax.random.key(i))
+    assert 0 < abs(metrics["loss/critic"] - expected["loss/critic"]) < 0.03
+    assert {x.dtype.name for x in jax.tree.leaves(state)} == {"float32", "int32"}
 
 
 def test_the_freeze(agent, state, update):
