@@ -24,7 +24,8 @@ from seer_jax.types import PyTree, UserError
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError)
 _SPARE_BYTES = 16 * 2**20
 _CHECKSUMS = "checksums.json"
-_PIECE_BYTES = 8 * 2**20  # compressed and written at a time
+_PIECE_BYTES = 8 * 2**20
+_AT_ONCE = 8  # pieces compressed and written
 
 Flat = dict[str, np.ndarray]  # arrays by path within a pytree
 
@@ -162,10 +163,23 @@ class Checkpoints:
         return directory
 
 
+class _FewAtATime(ocp.type_handlers.NumpyHandler):
+    """Writes some arrays after others: all at once, they pile up where the disk is slower than
+    their compression."""
+
+    async def _background_serialize(
+        self, values: Sequence[Any], infos: Sequence[Any], args: Sequence[Any] | None = None
+    ) -> None:
+        args = args or [ocp.SaveArgs()] * len(values)
+        for i in range(0, len(values), _AT_ONCE):
+            some = slice(i, i + _AT_ONCE)
+            await super()._background_serialize(values[some], infos[some], args[some])
+
+
 def _handlers() -> ocp.handlers.CheckpointHandlerRegistry:
     """orbax's own, but for what costs memory: its copy of every array before it writes, and its
     format (OCDBT) that gathers the compressed chunks until all are there."""
-    as_they_are = ocp.type_handlers.NumpyHandler(deepcopy_host_arrays=False)
+    as_they_are = _FewAtATime(deepcopy_host_arrays=False)
     types = ocp.type_handlers.create_type_handler_registry((np.ndarray, as_they_are))
     arrays = ocp.PyTreeCheckpointHandler(type_handler_registry=types, use_ocdbt=False)
     registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
