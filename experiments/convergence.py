@@ -19,7 +19,6 @@ Three seeds of finger_spin, two minutes on one core: the deeper a layer, the lat
 
 import argparse
 import contextlib
-import csv
 import os
 import pathlib
 import sys
@@ -31,14 +30,14 @@ import matplotlib.ticker
 import numpy as np
 
 from experiments import study
-from experiments.plot_run import COLOURS
+from experiments.plot_run import COLOURS, plain
 from seer_jax import build, checkpoint, networks, settling
 from seer_jax import config as config_lib
 from seer_jax.train import Run
 from seer_jax.types import Agent, Array, PyTree, UserError
 
 MEASURED = ("weights", "cka", "cka_before")
-COLUMNS = ("layer", "task", "seed", "step", *MEASURED, "commit", "versions", "hardware", "command")
+COLUMNS = ("layer", "task", "seed", "step", *MEASURED, *study.CONTEXT)
 _MAPS = 5  # encoders in the picture of where layers look
 
 
@@ -50,25 +49,26 @@ def read_run(logdir: pathlib.Path) -> tuple[config_lib.Config, Agent, dict[int, 
         UserError: if it holds no run, or fewer than two encoders that train.
     """
     config = config_lib.read(logdir)
+    saved = checkpoint.Checkpoints(logdir / "checkpoints", read_only=True)
+    with contextlib.closing(saved):
+        steps = saved.steps()
+    if config.last_freeze_step is not None or config.num_seeds > 1 or len(steps) < 2:
+        raise UserError(
+            f"{logdir} has not what it takes: one run with --freeze_step=never and "
+            "--keep_checkpoints=100."
+        )
     env = build.make_env(config)
     with contextlib.closing(env):
         agent = build.make_agent(config, env.spec)
         run = Run(config, logdir, env, lambda: env, agent)
-        with contextlib.closing(run.checkpoints):
-            steps = run.checkpoints.steps()
-            if config.last_freeze_step is not None or config.num_seeds > 1 or len(steps) < 2:
-                raise UserError(
-                    f"{logdir} has not what it takes: one run with --freeze_step=never and "
-                    "--keep_checkpoints=100."
-                )
+        with contextlib.closing(run):
             run.restore_or_start()
             probe = run.functions.draw_probe(run.state.encoder, run.replay, run.keys.freeze)
             first = run.functions.init(run.keys.init)
-            encoders = {0: first.encoder}
-            for step in steps:
-                restored = run.checkpoints.restore(("state",), step)
-                assert restored is not None
-                encoders[step] = checkpoint.rebuild(first, restored[0]["state"]).encoder
+    encoders = {0: first.encoder}
+    for step in steps:
+        state, _ = checkpoint.restore_state(logdir, step)
+        encoders[step] = checkpoint.rebuild(first, state).encoder
     return config, agent, encoders, probe.view
 
 
@@ -136,11 +136,9 @@ def draw(rows: list[dict[str, str]]) -> matplotlib.figure.Figure:
             axes.plot(steps, values.mean(axis=0), color=colour, linewidth=2, label=layer)
         axes.set_title(label, loc="left", fontsize="medium")
         axes.set_xlabel("agent steps")
-        axes.set_xlim(left=0)
-        axes.set_ylim(0, 1.02)
         axes.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
-        axes.grid(axis="y", color="0.9")
-        axes.spines[["top", "right"]].set_visible(False)
+        plain(axes)
+        axes.set_ylim(0, 1.02)
     panels[0].legend(frameon=False, loc="best")
     return figure
 
@@ -204,11 +202,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not rows:
             maps = draw_maps(features_of, encoders, np.asarray(view[0]), config.frame_stack)
         rows += [of_run | row for row in compare(features_of, encoders)]
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    with args.out.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(sorted(rows, key=lambda row: (row["layer"], row["seed"])))
+    study.write(args.out, COLUMNS, rows)
     draw(rows).savefig(args.out.with_suffix(".png"), dpi=130)
     maps.savefig(args.out.with_name(f"{args.out.stem}_maps.png"), dpi=110)
     print(f"wrote {args.out} and two pictures beside it")

@@ -27,7 +27,7 @@ import numpy as np
 from scipy import stats
 
 from experiments import study
-from experiments.plot_run import COLOURS
+from experiments.plot_run import COLOURS, plain
 from seer_jax.config import is_atari, is_gymnasium
 from seer_jax.envs.atari import REFERENCE_SCORES
 from seer_jax.types import UserError
@@ -89,11 +89,9 @@ def draw(rows: Rows, published: Sequence[str] = ()) -> matplotlib.figure.Figure:
             for (method, found), colour in zip(by_method.items(), COLOURS, strict=False):
                 _draw_method(axes, method, found, name, colour)
             axes.set_xlabel(label)
-            axes.set_xlim(left=0)
+            plain(axes)
             axes.set_ylim(bottom=min(0.0, *(found.returns.min() for found in by_method.values())))
             axes.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
-            axes.grid(axis="y", color="0.9")
-            axes.spines[["top", "right"]].set_visible(False)
         first = row_of_panels[0]
         ours = max(found.x["env_step"].max() for found in by_method.values())
         for method, grey in zip(published, ("0.35", "0.6", "0.75"), strict=False):

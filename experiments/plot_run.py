@@ -13,6 +13,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import matplotlib.axes
 import matplotlib.figure
 import matplotlib.ticker
 import numpy as np
@@ -94,12 +95,17 @@ def draw(curves: Sequence[Curve]) -> matplotlib.figure.Figure:
     by_hours.set_xlabel("wall-clock hours")
     by_step.set_ylabel("evaluation return")
     for axes in (by_step, by_hours):
-        axes.set_xlim(left=0)
+        plain(axes)
         axes.set_ylim(bottom=min(0.0, *(curve.mean.min() for curve in curves)))
-        axes.grid(axis="y", color="0.9")
-        axes.spines[["top", "right"]].set_visible(False)
     by_step.legend(frameon=False, loc="best")
     return figure
+
+
+def plain(axes: matplotlib.axes.Axes) -> None:
+    """How panels of curves look in every figure here."""
+    axes.set_xlim(left=0)
+    axes.grid(axis="y", color="0.9")
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _read_freeze(path: pathlib.Path) -> float | None:

@@ -23,6 +23,7 @@ import statistics
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 
 from benchmarks import measure
 from seer_jax import config as config_lib
@@ -31,7 +32,8 @@ from seer_jax.config import Config
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 MEASURED = ("step", "env_step", "return", "return_std", "flops", "replay_bytes", "hours")
-COLUMNS = ("method", "task", "seed", *MEASURED, "commit", "versions", "hardware", "command")
+CONTEXT = ("commit", "versions", "hardware", "command")
+COLUMNS = ("method", "task", "seed", *MEASURED, *CONTEXT)
 _ALL = 1_000_000  # checkpoints
 
 
@@ -96,15 +98,14 @@ def copy_until_freeze(source: pathlib.Path, config: Config) -> None:
     with (source / "metrics.jsonl").open() as file, (copy / "metrics.jsonl").open("w") as kept:
         for line in file:
             metrics = json.loads(line)
-            if metrics["step"] <= freeze_step and not (
-                metrics["step"] == freeze_step and "eval/return" in metrics
-            ):
+            last_allowed = freeze_step - 1 if "eval/return" in metrics else freeze_step
+            if metrics["step"] <= last_allowed:
                 kept.write(line)
     copy.rename(logdir)
 
 
 def describe(command: list[str], cores: int) -> dict[str, str]:
-    """Where a run's figures come from: the columns beside them."""
+    """Where a run's figures come from: `CONTEXT`, the columns beside them."""
     machine = measure.machine()
     versions = " ".join(f"{name} {version}" for name, version in machine["versions"].items())
     return {
@@ -132,14 +133,19 @@ def read(results: pathlib.Path) -> list[dict[str, str]]:
 
 
 def append(results: pathlib.Path, rows: list[dict[str, str]]) -> None:
-    """Adds rows to the results, sorted so that their order does not depend on which run was first;
-    in one move, so that an interrupt loses none."""
-    rows = read(results) + rows
-    rows.sort(key=lambda row: (row["method"], int(row["seed"]), int(row["step"])))
+    """Adds rows to the results."""
+    write(results, COLUMNS, read(results) + rows)
+
+
+def write(results: pathlib.Path, columns: Sequence[str], rows: list[dict[str, str]]) -> None:
+    """Writes results, sorted by what the first column compares, seed and step, so that their order
+    does not depend on which run was first; in one move, so that an interrupt loses none."""
+    by = columns[0]
+    rows = sorted(rows, key=lambda row: (row[by], int(row["seed"]), int(row["step"])))
     results.parent.mkdir(parents=True, exist_ok=True)
     temporary = results.with_suffix(".tmp")
     with open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     temporary.replace(results)
@@ -189,6 +195,7 @@ def run_study(study: Study, description: str, argv: list[str] | None = None) -> 
     for core in cores[: args.jobs] if args.jobs > 1 else [None]:
         free.put(core)
     one_writes = threading.Lock()
+    done = {(row["method"], row["seed"]) for row in read(results)}
 
     # Studies that copy share the runs without a freeze.
     parent = args.folder / (study.name if study.copies_of is None else "copies")
@@ -218,7 +225,6 @@ def run_study(study: Study, description: str, argv: list[str] | None = None) -> 
         finally:
             free.put(core)
 
-    done = {(row["method"], row["seed"]) for row in read(results)}
     missing = {
         seed: [method for method in args.methods if (method, str(seed)) not in done]
         for seed in args.seeds

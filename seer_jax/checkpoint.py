@@ -1,7 +1,8 @@
 """Checkpoints of a whole run: learner, replay, environment and counters, through orbax.
 
-A checkpoint is either whole or not there: orbax writes it beside its place and renames it. Two are
-kept or more, so that one which the disk has spoilt costs the way from the one before, not the run.
+A checkpoint is either whole or not there: orbax writes it beside its place and renames it. The last
+two are kept, or as many as asked for, so that one which the disk has spoilt costs the way from the
+one before, not the run.
 What is spoilt shows in the checksums of the files: orbax itself lets a wrong byte in an array pass.
 """
 

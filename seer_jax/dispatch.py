@@ -47,13 +47,12 @@ def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:
     """
     read_frames = replay_lib.stacked_frames(spec.obs_shape, config.frame_stack, spec.stack_pad)
     compiled: Callable[..., jax.stages.Wrapped] = jax.jit
+    share = lambda batch: batch
     if config.data_parallel:
         whole, part = _shardings(config.batch_size)
         compiled = functools.partial(jax.jit, out_shardings=whole)
         share = lambda batch: jax.lax.with_sharding_constraint(batch, part)
-        of_run = programs.make(config, agent, spec, read_frames, share)
-    else:
-        of_run = programs.make(config, agent, spec, read_frames)
+    of_run = programs.make(config, agent, spec, read_frames, share)
     if config.num_seeds > 1:
         of_run = seeds.lift(of_run)
     spread = functools.partial(seeds.spread, seeds.mesh(config.num_seeds))

@@ -42,7 +42,7 @@ def make(
     agent: Agent,
     spec: EnvSpec,
     read_frames: replay_lib.Reader,
-    share: Callable[[PyTree], PyTree] = lambda batch: batch,
+    share: Callable[[PyTree], PyTree],
 ) -> Programs:
     """The programs of one learner.
 
@@ -51,7 +51,7 @@ def make(
         agent: the learner.
         spec: its environment's.
         read_frames: reads its observations from frames.
-        share: spreads the batch of an update over devices.
+        share: spreads the batch of an update over devices, or leaves it as it is.
     """
     return Programs(
         agent.init,

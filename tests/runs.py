@@ -21,6 +21,11 @@ TINY = (
 )  # fmt: skip
 
 
+def tiny_without(*names: str) -> list[str]:
+    """The flags of `TINY` without some."""
+    return [flag for flag in TINY if not flag.startswith(names)]
+
+
 CONVS = ("--frozen_depth=convs", "--latent_dtype=uint8")
 
 
@@ -55,6 +60,14 @@ def assert_same_arrays(actual, expected) -> None:
     """Two pytrees are equal to the last bit."""
     assert jax.tree.structure(actual) == jax.tree.structure(expected)
     jax.tree.map(np.testing.assert_array_equal, actual, expected)
+
+
+def assert_close(actual, expected, path):
+    """Alike as far as the order of sums allows, which updates amplify."""
+    assert actual.shape == expected.shape and actual.dtype == expected.dtype, path
+    actual, expected = np.float64(actual), np.float64(expected)
+    difference = np.linalg.norm(actual - expected)
+    assert difference <= 1e-3 * np.linalg.norm(expected) + 1e-6, path
 
 
 def assert_same_run(logdir: pathlib.Path, expected: pathlib.Path) -> None:

@@ -5,9 +5,8 @@ import pathlib
 import subprocess
 import sys
 
-import numpy as np
 import pytest
-from runs import CONVS, TINY, read_checkpoint, read_metrics
+from runs import CONVS, TINY, assert_close, read_checkpoint, read_metrics
 
 ROOT = pathlib.Path(__file__).parent.parent
 # Short: updates amplify what the order of sums changes.
@@ -34,8 +33,7 @@ def test_eight_devices_do_what_one_does(tmp_path, depth):
         assert process.wait() == 0, process.stderr.read()
     one, eight = (read_checkpoint(logdir)[0]["state"] for logdir in logdirs.values())
     for path, x in one.items():
-        difference = np.linalg.norm(np.float64(eight[path]) - x)
-        assert difference <= 1e-3 * np.linalg.norm(np.float64(x)) + 1e-6, path
+        assert_close(eight[path], x, path)
     for line, expected in zip(*(read_metrics(logdirs[n]) for n in (8, 1)), strict=True):
         assert line == pytest.approx(expected, rel=1e-2, abs=1e-3)
 

@@ -19,7 +19,7 @@ from tests import runs
 
 def test_every_run_is_made_once_and_recorded(tmp_path, capsys):
     results = tmp_path / "results.csv"
-    flags = [f for f in runs.TINY if not f.startswith(("--task", "--preset", "--no_video"))]
+    flags = runs.tiny_without("--task", "--preset", "--no_video")
     study = [f"--folder={tmp_path}", f"--results={results}", "--seeds", "0", "1", *flags]
 
     run_study(STUDY, "", [*study, "--jobs=2"])
@@ -73,23 +73,22 @@ def test_the_pole_is_of_one_task_only(tmp_path, capsys):
 
 
 # Of so small a replay, runs with a freeze and without have as much, and the same programs.
-SMALL_REPLAY = (*runs.TINY, "--replay_capacity=41")
+SMALL_REPLAY = "--replay_capacity=41"
 
 
 @pytest.fixture(scope="module")
 def copied(tmp_path_factory):
     """The folder of a study of a run without a freeze and its copy that froze at step 40."""
     folder = tmp_path_factory.mktemp("copied")
-    flags = [f for f in SMALL_REPLAY if not f.startswith(("--preset", "--no_video"))]
-    flags.remove("--freeze_step=40")
-    study = ["--freeze_steps", "40", "--seeds", "0", f"--folder={folder}", *flags]
+    flags = runs.tiny_without("--preset", "--no_video", "--freeze_step")
+    study = ["--freeze_steps", "40", "--seeds", "0", f"--folder={folder}", SMALL_REPLAY, *flags]
     freezing_step.main([*study, f"--results={folder / 'results.csv'}"])
     return folder
 
 
 def test_a_copy_that_freezes_is_the_run_that_froze(copied, tmp_path):
     """A run without a freeze, copied at step 40 and frozen there, ends as one from the start."""
-    assert run.main([*SMALL_REPLAY, f"--logdir={tmp_path}/frozen"]) == 0
+    assert run.main([*runs.TINY, SMALL_REPLAY, f"--logdir={tmp_path}/frozen"]) == 0
     copy, frozen = copied / "copies" / "cartpole_swingup-quick-40-s0", tmp_path / "frozen"
     (items, progress), (expected, expected_progress) = map(runs.read_checkpoint, (copy, frozen))
     runs.assert_same_arrays(items, expected)

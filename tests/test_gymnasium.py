@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from runs import TINY, of, read_evals, read_metrics
+from runs import of, read_evals, read_metrics, tiny_without
 
 from seer_jax import build, run
 from seer_jax import config as config_lib
@@ -85,7 +85,7 @@ def test_what_does_not_work_is_said_plainly():
 
 
 def test_a_run_trains_freezes_and_evaluates(tmp_path):
-    flags = [f for f in TINY if not f.startswith(("--task", "--action_repeat"))]
+    flags = tiny_without("--task", "--action_repeat")
     assert (
         run.main([f"--task={HILL}", "--action_repeat=50", *flags, f"--logdir={tmp_path}/run"]) == 0
     )

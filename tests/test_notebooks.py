@@ -9,7 +9,7 @@ import runs
 
 NOTEBOOKS = pathlib.Path(__file__).parent.parent / "notebooks"
 # Theirs say which task and when to freeze.
-FLAGS = [f for f in runs.TINY if not f.startswith(("--task", "--freeze_step", "--no_video"))]
+FLAGS = runs.tiny_without("--task", "--freeze_step", "--no_video")
 SMALL = {
     "quickstart.ipynb": {"TASK": "cartpole_swingup", "FREEZE_STEP": 40, "FLAGS": FLAGS},
     "seeds_tpu.ipynb": {"NUM_SEEDS": 2, "FLAGS": [*FLAGS, "--freeze_step=40"]},

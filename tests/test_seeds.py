@@ -8,7 +8,15 @@ import sys
 
 import numpy as np
 import pytest
-from runs import CONVS, TINY, assert_same_arrays, read_checkpoint, read_evals, read_metrics
+from runs import (
+    CONVS,
+    TINY,
+    assert_close,
+    assert_same_arrays,
+    read_checkpoint,
+    read_evals,
+    read_metrics,
+)
 
 import seer_jax
 from seer_jax import config as config_lib
@@ -31,14 +39,6 @@ def together(request, tmp_path_factory):
     for seed in SEEDS:
         assert run.main([*flags, f"--seed={seed}", f"--logdir={folder}/{seed}"]) == 0
     return folder
-
-
-def assert_close(actual, expected, path):
-    """Alike as far as the order of sums allows, which updates amplify."""
-    assert actual.shape == expected.shape and actual.dtype == expected.dtype, path
-    actual, expected = np.float64(actual), np.float64(expected)
-    difference = np.linalg.norm(actual - expected)
-    assert difference <= 1e-3 * np.linalg.norm(expected) + 1e-6, path
 
 
 def test_each_has_the_metrics_of_the_run_alone(together):

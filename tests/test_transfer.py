@@ -4,7 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
-from runs import CONVS, TINY, assert_same_arrays, of, read_checkpoint, read_metrics
+from runs import CONVS, TINY, assert_same_arrays, of, read_checkpoint, read_metrics, tiny_without
 
 from seer_jax import config as config_lib
 from seer_jax import run
@@ -20,7 +20,7 @@ def encoder(logdir, place):
 
 
 def flags(logdir, source, *more):
-    others = [f for f in TINY if not f.startswith(("--freeze_step", "--task"))]
+    others = tiny_without("--freeze_step", "--task")
     task = ("--task=cartpole_balance", "--freeze_step=0", f"--encoder_from={source}")
     return [*others, *task, f"--logdir={logdir}", *more]
 
