@@ -15,7 +15,7 @@ PYTHON ?= $(shell for python in \
 	>/dev/null 2>&1 && echo "$$python" && break; done)
 
 run: .venv/renders
-	.venv/bin/python -m seer_jax.run --preset=quick --task=finger_spin --logdir=runs/quick
+	.venv/bin/python -m seer_jax.run --preset=quick --task=cartpole_swingup --logdir=runs/quick
 	.venv/bin/python -m experiments.plot_run runs/quick
 
 test: .venv/renders .venv/atari

@@ -43,16 +43,7 @@ class Phase:
         self.state = jax.jit(agent.init)(jax.random.key(0))
         if frozen:
             self.state = agent.freeze(self.state)
-        replay = replay_lib.init(_ROWS, plan.latent_row if frozen else plan.frame_row)
-        self.replay = replay.replace(
-            rows=replay.rows._replace(
-                obs=jax.tree.map(_random_like, replay.rows.obs),
-                action=_random_like(replay.rows.action),
-                step_type=jnp.full_like(replay.rows.step_type, MID),
-                discount=jnp.ones_like(replay.rows.discount),
-            ),
-            size=jnp.int32(_ROWS),
-        )
+        self.replay = filled(replay_lib.init(_ROWS, plan.latent_row if frozen else plan.frame_row))
         self.stack = self.functions.empty_stack(1)
         self.timestep = jax.device_put(
             TimeStep(
@@ -83,6 +74,20 @@ class Phase:
             random=False,
         )
         return action
+
+
+def filled(replay: replay_lib.Replay) -> replay_lib.Replay:
+    """A full replay of random rows, all of one endless episode."""
+    rows = replay.rows
+    return replay.replace(
+        rows=rows._replace(
+            obs=jax.tree.map(_random_like, rows.obs),
+            action=_random_like(rows.action),
+            step_type=jnp.full_like(rows.step_type, MID),
+            discount=jnp.ones_like(rows.discount),
+        ),
+        size=jnp.int32(replay_lib.get_capacity(replay)),
+    )
 
 
 def _random_like(x: jax.Array) -> jax.Array:

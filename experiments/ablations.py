@@ -28,7 +28,7 @@ STUDY = Study(
         "projection_int8": ["--frozen_depth=projection", "--latent_dtype=int8"],
         "never": ["--freeze_step=never"],
     },
-    task="finger_spin",
+    task="cartpole_swingup",
     preset="quick",
     copies_of="never",
 )

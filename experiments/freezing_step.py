@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> None:
         name="freezing_step",
         methods={str(step): [f"--freeze_step={step}"] for step in args.freeze_steps}
         | {"never": ["--freeze_step=never"]},
-        task="finger_spin",
+        task="cartpole_swingup",
         preset="quick",
         copies_of="never",
     )

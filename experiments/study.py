@@ -50,6 +50,9 @@ class Study:
     copies_of: str | None = None
     """A method that never freezes, if the others differ from it only in when and how they freeze.
     As runs are the same until then, the others begin as copies of its run."""
+    source: str | None = None
+    """A task that each seed is trained on first, by the preset; `{source}` in the flags of a method
+    is the folder of that run."""
 
 
 def train(command: list[str], logdir: pathlib.Path, core: int | None) -> None:
@@ -183,13 +186,16 @@ def run_study(study: Study, description: str, argv: list[str] | None = None) -> 
     parser.add_argument("--preset", default=study.preset)
     parser.add_argument("--methods", nargs="+", choices=study.methods, default=[*study.methods])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    if study.source is not None:
+        parser.add_argument("--source", default=study.source, help="the task to train on first")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("runs"))
     parser.add_argument("--results", type=pathlib.Path, help="the CSV file to add to")
     args, flags = parser.parse_known_args(argv)
     if study.copies_of is not None:
         flags.append(f"--keep_checkpoints={_ALL}")
-    results = args.results or RESULTS / f"{study.name}_{args.task}_{args.preset}.csv"
+    name = study.name if study.source is None else f"{study.name}_{args.source}"
+    results = args.results or RESULTS / f"{name}_{args.task}_{args.preset}.csv"
     cores = sorted(os.sched_getaffinity(0))
     free: queue.SimpleQueue[int | None] = queue.SimpleQueue()
     for core in cores[: args.jobs] if args.jobs > 1 else [None]:
@@ -203,9 +209,17 @@ def run_study(study: Study, description: str, argv: list[str] | None = None) -> 
     def folder(method: str, seed: int) -> pathlib.Path:
         return parent / f"{args.task}-{args.preset}-{method}-s{seed}"
 
+    def source(seed: int) -> pathlib.Path:
+        return parent / f"{args.source}-{args.preset}-s{seed}"
+
+    def command_for(task: str, seed: int) -> list[str]:
+        command = ["python", "-m", "seer_jax.run", f"--task={task}", f"--preset={args.preset}"]
+        return [*command, f"--seed={seed}", "--no-video", *flags]
+
     def run_one(method: str, seed: int, core: int | None) -> None:
-        command = ["python", "-m", "seer_jax.run", f"--task={args.task}", f"--preset={args.preset}"]
-        command += [f"--seed={seed}", "--no-video", *flags, *study.methods[method]]
+        command = command_for(args.task, seed)
+        for flag in study.methods[method]:
+            command.append(flag.format(source=source(seed)) if study.source else flag)
         logdir = folder(method, seed)
         if study.copies_of not in (None, method):
             config = run_lib.parse([*command[3:], f"--logdir={logdir}"])
@@ -220,6 +234,8 @@ def run_study(study: Study, description: str, argv: list[str] | None = None) -> 
     def job(methods: list[str], seed: int) -> None:
         core = free.get()
         try:
+            if study.source is not None:
+                train(command_for(args.source, seed), source(seed), core)
             for method in methods:
                 run_one(method, seed, core)
         finally:
@@ -230,13 +246,13 @@ def run_study(study: Study, description: str, argv: list[str] | None = None) -> 
         for seed in args.seeds
     }
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-        if study.copies_of is None:
+        if study.copies_of is None and study.source is None:
             jobs = [pool.submit(job, [m], seed) for seed in args.seeds for m in missing[seed]]
         else:
-            # The copies need the folder of what they copy, which goes on if it is there.
-            first = study.copies_of
+            # The others need the folder of what they copy, which goes on if it is there.
+            first = [] if study.copies_of is None else [study.copies_of]
             jobs = [
-                pool.submit(job, [first, *(m for m in methods if m != first)], seed)
+                pool.submit(job, [*first, *(m for m in methods if m not in first)], seed)
                 for seed, methods in missing.items()
                 if methods
             ]

@@ -1,10 +1,16 @@
-"""When to freeze, without being told: once the features of a probe batch have stopped moving.
+"""When to freeze, without being told: once the features of a probe batch have stopped moving, and
+the agent does better than at first.
 
 A probe batch is drawn from replay and kept. Its latents are compared with those of the check
 before by linear CKA (Kornblith et al. 2019, arXiv 1905.00414), which is 1 for latents that differ
 by a rotation and a scale only, as what a head can learn from them then is the same.
+
+Features also rest while the agent has found nothing to learn from yet, and move once it does
+(docs/freezing.md). So returns must have risen before stillness counts.
 """
 
+import statistics
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -14,6 +20,7 @@ from seer_jax.replay import Reader, Replay
 from seer_jax.types import Agent, Array, Key, PyTree
 
 PROBE_SIZE = 256  # observations
+EPISODES = 5  # first and newest ones, whose returns are compared
 
 
 class Probe(NamedTuple):
@@ -43,6 +50,13 @@ def look(agent: Agent, encoder: PyTree, probe: Probe) -> tuple[Probe, Array]:
     latents = agent.encode(encoder, probe.view)
     similarities = jax.tree.leaves(jax.tree.map(linear_cka, probe.latents, latents))
     return probe._replace(latents=latents), jnp.min(jnp.stack(similarities))
+
+
+def has_learned(first: Sequence[float], newest: Sequence[float]) -> bool:
+    """Whether training episodes return more than at first: the median of the newest `EPISODES` is
+    above the best of as many first ones. Of fewer than eight episodes in all it never is, as most
+    of them are then in both."""
+    return bool(newest) and statistics.median(newest) > max(first)
 
 
 def linear_cka(x: Array, y: Array) -> Array:

@@ -55,9 +55,10 @@ class Progress:
     updates: int = 0
     episode_return: list[float] = dataclasses.field(default_factory=list)  # by environment
     episode_length: list[int] = dataclasses.field(default_factory=list)
-    last_return: float | None = None  # of the episode that ended last, of any learner
+    first_returns: list[float] = dataclasses.field(default_factory=list)  # settling.EPISODES
+    newest_returns: list[float] = dataclasses.field(default_factory=list)  # as many at most
     probed: int = 0  # step of the last look at the probe batch (freeze_step=auto)
-    calm: int = 0  # looks in a row that found it as it was
+    calm: int = 0  # looks in a row that found it as it was, and the agent better than at first
     flops: float = 0.0  # acting, storing, updating and the conversion at the freeze
     seconds: float = 0.0  # wall-clock, earlier sessions included
 
@@ -255,11 +256,14 @@ class Run:
 
     def end_episode(self, env: int) -> None:
         progress = self.progress
-        progress.last_return = progress.episode_return[env]
+        episode_return = progress.episode_return[env]
         self.loggers[env // self.num_envs()].write(
             progress.step,
-            {"train/return": progress.last_return, "train/length": progress.episode_length[env]},
+            {"train/return": episode_return, "train/length": progress.episode_length[env]},
         )
+        if len(progress.first_returns) < settling.EPISODES:
+            progress.first_returns.append(episode_return)
+        progress.newest_returns = [*progress.newest_returns, episode_return][-settling.EPISODES :]
         progress.episode_return[env], progress.episode_length[env] = 0.0, 0
 
     def freeze_if_due(self) -> bool:
@@ -285,7 +289,8 @@ class Run:
         )
 
     def settled(self) -> bool:
-        """Looks at the probe batch when it is time to; says whether it has stopped moving."""
+        """Looks at the probe batch when it is time to; says whether it has stopped moving, after
+        the agent has begun to learn."""
         config, progress = self.config, self.progress
         # Without updates nothing moves, which is no reason to freeze.
         if not progress.updates or progress.step < config.freeze_earliest:
@@ -301,8 +306,12 @@ class Run:
             return False
         self.probe, similarity = self.functions.look(encoder, self.probe)
         similarity = float(similarity)
-        progress.calm = progress.calm + 1 if similarity >= config.freeze_similarity else 0
-        self.loggers[0].write(progress.step, {"freeze/cka": similarity})
+        learned = settling.has_learned(progress.first_returns, progress.newest_returns)
+        calm = learned and similarity >= config.freeze_similarity
+        progress.calm = progress.calm + 1 if calm else 0
+        self.loggers[0].write(
+            progress.step, {"freeze/cka": similarity, "freeze/learned": float(learned)}
+        )
         return progress.calm >= config.freeze_patience
 
     def freeze(self) -> None:
@@ -370,7 +379,8 @@ class Run:
             "flops/total": progress.flops,
         }
         self.write(of_all, metrics)
-        self.loggers[0].progress(progress.step, self.phase(), progress.last_return, steps_per_s)
+        last_return = progress.newest_returns[-1] if progress.newest_returns else None
+        self.loggers[0].progress(progress.step, self.phase(), last_return, steps_per_s)
 
     def mean_metrics(self) -> dict[str, np.ndarray]:
         """Means over the updates since the last call, f32[S] for S learners; nan in a metric means

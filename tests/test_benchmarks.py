@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks import conv, env, loop, memory, update
+from benchmarks import conv, env, growth, loop, memory, update
 
 pytestmark = pytest.mark.slow
 
@@ -26,6 +26,7 @@ pytestmark = pytest.mark.slow
         (loop, ["--task=Pong", "--num_envs", "2", "--repeats=1", "--passes=2"], ["loop/latents/2"]),
         (env, ["--tasks", "cartpole_swingup", "--repeats=1"], ["cartpole_swingup/frame/fast"]),
         (conv, ["--repeats=1"], ["paper 1/forward", "quick 2/weights", "quick 2/weights/xla"]),
+        (growth, ["--axes", "num_seeds", "--repeats=1"], ["num_seeds/8/latents"]),
         (memory, ["--rows=300"], ["memory/pixels", "memory/freeze", "memory/latents"]),
     ],
 )

@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from experiments import convergence, freezing_step, pole
+from experiments import convergence, freezing_step, pole, transfer
 from experiments.freeze_or_never import STUDY
 from experiments.study import copy_until_freeze, read, run_study
 from seer_jax import config as config_lib
@@ -21,6 +21,7 @@ def test_every_run_is_made_once_and_recorded(tmp_path, capsys):
     results = tmp_path / "results.csv"
     flags = runs.tiny_without("--task", "--preset", "--no_video")
     study = [f"--folder={tmp_path}", f"--results={results}", "--seeds", "0", "1", *flags]
+    study += ["--methods", "freeze", "never"]
 
     run_study(STUDY, "", [*study, "--jobs=2"])
     with results.open() as file:
@@ -31,7 +32,8 @@ def test_every_run_is_made_once_and_recorded(tmp_path, capsys):
         for seed in "01"
         for step in (0, 20, 40, 60)
     ]
-    assert int(rows[3]["replay_bytes"]) != int(rows[-1]["replay_bytes"])  # latents, frames
+    held = {row["method"]: int(row["replay_bytes"]) for row in rows}  # at the end
+    assert held["freeze"] != held["never"]  # latents, frames
     assert "--freeze_step=never" in rows[-1]["command"]
     assert all(f"1 of {len(os.sched_getaffinity(0))} cores" in row["hardware"] for row in rows)
     assert rows[0]["commit"]
@@ -40,6 +42,25 @@ def test_every_run_is_made_once_and_recorded(tmp_path, capsys):
     written = results.read_text()
     run_study(STUDY, "", [*study, "--jobs=1"])  # nothing is missing now
     assert results.read_text() == written
+
+
+def test_an_encoder_is_trained_on_the_source_task_and_taken_over(tmp_path):
+    results = tmp_path / "results.csv"
+    flags = runs.tiny_without("--task", "--preset", "--no_video", "--freeze_step")
+    study = [f"--folder={tmp_path}", f"--results={results}", "--seeds", "1", *flags]
+    study += ["--methods", "transferred", "--source=cartpole_balance"]
+    run_study(transfer.STUDY, "", study)
+    source = tmp_path / "transfer" / "cartpole_balance-quick-s1"
+    taken = tmp_path / "transfer" / "cartpole_swingup-quick-transferred-s1"
+    assert {(row["method"], row["task"]) for row in read(results)} == {
+        ("transferred", "cartpole_swingup")
+    }
+    theirs, ours = (runs.read_checkpoint(logdir)[0]["state"] for logdir in (source, taken))
+    frozen = [path for path in ours if path.startswith(".frozen")]
+    assert frozen
+    for path in frozen:  # the source was told not to freeze its own
+        trained = path.replace(".frozen", ".params.encoder")
+        np.testing.assert_array_equal(ours[path], theirs[trained])
 
 
 def test_what_can_be_read_off_is_told_from_what_cannot():

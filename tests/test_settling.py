@@ -1,4 +1,4 @@
-"""The similarity that says whether an encoder still moves."""
+"""The similarity that says whether an encoder still moves, and when an agent has learned."""
 
 import jax
 import jax.numpy as jnp
@@ -52,3 +52,22 @@ def test_a_look_reports_the_kind_of_latents_that_moved_most(moved):
     )
     assert similarity < 0.95
     np.testing.assert_allclose(settling.look(Agent, weights, probe)[1], 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("returns", "learned"),
+    [
+        ([], False),
+        ([0], False),
+        ([0] * 20, False),
+        ([3, 0, 9, 4, 1, 9, 2, 9, 0, 9], False),  # as good as the best of the first, no better
+        ([3, 0, 9, 4, 1, 10, 2, 10, 0, 10], True),
+        ([0, 1, 2, 3, 4, 5, 6], False),  # two new ones
+        ([0, 1, 2, 3, 4, 5, 6, 7], True),
+        ([-5, -5, -5, -5, -5, -5, -4, -4, -4], True),
+        ([10, 10, 10, 10, 10, 1, 1, 1, 1, 1], False),
+    ],
+)
+def test_an_agent_has_learned_once_most_new_episodes_beat_all_of_the_first(returns, learned):
+    first, newest = returns[: settling.EPISODES], returns[-settling.EPISODES :]
+    assert settling.has_learned(first, newest) is learned

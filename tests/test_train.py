@@ -270,28 +270,31 @@ def test_runs_pass_the_freeze(tmp_path, freeze_step, frozen_rows):
     assert phases == ["pixels"] * latent_from + ["latents"] * (3 - latent_from)
 
 
-# Of so small an encoder every look finds the latents as they were.
+# Of so small an encoder every look finds the latents as they were. Episodes return 15, 306, 1015,
+# 906, 2015, 1506, 3015, 2106, 4015: with the ninth, which ends at step 37, the agent has learned.
 AUTO = dict(
-    freeze_step="auto", freeze_earliest=6, freeze_latest=20, freeze_check_every=2, freeze_patience=2
+    num_steps=48,
+    freeze_step="auto",
+    freeze_earliest=36,
+    freeze_latest=99,
+    freeze_check_every=2,
+    freeze_patience=2,
 )
 
 
 @pytest.mark.parametrize(
-    ("patience", "latest", "frozen_at", "looks"),
-    [
-        (2, 20, 10, [8, 10]),  # the probe is drawn at 6
-        (99, 15, 15, [8, 10, 12, 14]),
-        (99, 30, None, [8, 10, 12, 14, 16, 18, 20, 22, 24]),
-        (2, 7, 7, []),
-    ],
+    ("patience", "latest", "frozen_at", "last_look"),
+    [(2, 99, 40, 40), (99, 15, 15, 14), (99, 99, None, 48), (2, 7, 7, None)],
 )
-def test_auto_freezes_when_the_probe_is_calm(tmp_path, patience, latest, frozen_at, looks):
-    run(tmp_path, **AUTO | dict(freeze_patience=patience, freeze_latest=latest))
+def test_auto_freezes_when_the_probe_is_calm(tmp_path, patience, latest, frozen_at, last_look):
+    run(tmp_path, **AUTO | dict(freeze_earliest=6, freeze_patience=patience, freeze_latest=latest))
     lines = read_metrics(tmp_path)
     assert [step for step, _ in of(lines, "freeze/step")] == ([frozen_at] if frozen_at else [])
+    looks = range(8, last_look + 1, 2) if last_look else []  # the probe is drawn at 6
     similarities = of(lines, "freeze/cka")
-    assert [step for step, _ in similarities] == looks
+    assert [step for step, _ in similarities] == [*looks]
     assert all(0.99 < x < 1.01 for _, x in similarities)
+    assert of(lines, "freeze/learned") == [(step, float(step >= 37)) for step in looks]
 
 
 def test_auto_begins_to_count_anew_when_the_probe_has_moved(tmp_path):
@@ -302,31 +305,31 @@ def test_auto_begins_to_count_anew_when_the_probe_has_moved(tmp_path):
         while run.state.frozen is None:
             run.step()
             run.freeze_if_due()
-        assert run.progress.step == 6 + 2 * 6
+        assert run.progress.step == 36 + 2 * 6
 
 
 def test_auto_does_not_mistake_a_run_without_updates_for_a_calm_one(tmp_path):
-    run(tmp_path, **AUTO | {"freeze_earliest": 0})
-    # The first update is at step 5, the draw there, and looks at 7 and 9.
-    assert [step for step, _ in of(read_metrics(tmp_path), "freeze/step")] == [9]
+    changes = AUTO | dict(freeze_earliest=0, learning_starts=39, batch_size=2)
+    run(tmp_path, **changes)
+    # The first update is at step 40, the draw there, and the first look at 42.
+    assert of(read_metrics(tmp_path), "freeze/cka")[0][0] == 42
 
 
 def test_auto_resumes_with_its_probe(tmp_path):
-    changes = AUTO | dict(freeze_patience=3)
     (tmp_path / "whole").mkdir()
     (tmp_path / "cut").mkdir()
-    run(tmp_path / "whole", **changes)
-    with open_run(tmp_path / "cut", **changes) as cut:
-        for _ in range(9):
+    run(tmp_path / "whole", **AUTO)
+    with open_run(tmp_path / "cut", **AUTO) as cut:
+        while cut.progress.step < 39:
             cut.step()
             cut.freeze_if_due()
         assert cut.probe is not None and cut.progress.calm == 1
         cut.evaluate()
         cut.save()
-    with open_run(tmp_path / "cut", **changes) as again:
+    with open_run(tmp_path / "cut", **AUTO) as again:
         assert again.progress.calm == 1
         assert_same_arrays(again.probe, cut.probe)
-    run(tmp_path / "cut", **changes)
+    run(tmp_path / "cut", **AUTO)
     assert_same_arrays(*(read_checkpoint(tmp_path / name)[0] for name in ("whole", "cut")))
 
 
