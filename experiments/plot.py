@@ -1,6 +1,6 @@
 """Figure and summary of studies: what their files under experiments/results say.
 
-    python -m experiments.plot experiments/results/ablations_finger_spin_quick.csv
+    python -m experiments.plot experiments/results/ablations_cartpole_swingup_quick.csv
     python -m experiments.plot FILE ... --published curl --out docs/images/quick.png
 
 Draws return against environment steps, FLOPs and minutes, a row of panels for each task: the mean
