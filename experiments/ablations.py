@@ -1,15 +1,14 @@
 """How to freeze: what K, the depth of the freeze and the storage of latents do for the return.
 
-    python -m experiments.ablations --methods quick one_update never --seeds 0 1 2 --jobs 2
+    python -m experiments.ablations --methods quick two_updates earlier never --seeds 0 1 2 --jobs 2
 
 Each method changes one thing about `quick`, which keeps K = 4 crops of the convolutions' features
-in 8 bits and makes two updates a step from them. All of it acts from the freeze on, so each seed
-runs once without a freeze and copies of it freeze, as in experiments.freezing_step; the freezing
-step is a multiple of --checkpoint_every.
+in 8 bits from step 10,000 of 15,000 on. All of it acts from the freeze on, so each seed runs once
+without a freeze and copies of it freeze, as in experiments.freezing_step; freezing steps are
+multiples of --checkpoint_every.
 
-finger_spin, three seeds, one core of an AMD EPYC (Zen 1) each: some 50 minutes a seed without a
-freeze, and 6 for each copy. `quick` ended at returns of 521, 267 and 442, with one update at 429,
-360 and 327, without a freeze at 474, 250 and 355.
+cartpole_swingup, one core of an AMD EPYC (Zen 3) each: 20 minutes a seed without a freeze, 2 to 5
+for each copy. docs/freezing.md says what came out.
 """
 
 from experiments.study import Study, run_study
@@ -20,7 +19,9 @@ STUDY = Study(
     name="ablations",
     methods={
         "quick": [],
-        "one_update": ["--frozen_updates=1"],
+        "two_updates": ["--frozen_updates=2"],
+        "earlier": ["--freeze_step=7500"],
+        "earlier_two_updates": ["--freeze_step=7500", "--frozen_updates=2"],
         "one_copy": ["--num_copies=1"],
         "float32": ["--latent_dtype=float32"],
         "projection": _PROJECTION,

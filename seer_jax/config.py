@@ -203,15 +203,13 @@ def _quick(task: str) -> Config:
     values reach half of what they should be, and the official temperature (alpha_lr=1e-4) stays
     where it began; returns over three steps, a faster target and a faster temperature let them
     arrive. The convolutions soon tell how a pole near the top leans, the projections after them do
-    not yet: so those go on learning, with some of the time that the freeze saves, in two updates a
-    step.
+    not yet: so those go on learning.
     """
     return dataclasses.replace(
         _paper(task),
         preset="quick",
         num_steps=15_000,
-        freeze_step=7_500,
-        frozen_updates=2,
+        freeze_step=10_000,
         latent_dtype="uint8",
         replay_capacity=20_000,
         learning_starts=500,
