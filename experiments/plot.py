@@ -1,7 +1,7 @@
 """Figure and summary of studies: what their files under experiments/results say.
 
     python -m experiments.plot experiments/results/ablations_cartpole_swingup_quick.csv
-    python -m experiments.plot FILE ... --published curl --out docs/images/quick.png
+    python -m experiments.plot FILE ... --methods quick never --published curl --out figure.png
 
 Draws return against environment steps, FLOPs and minutes, a row of panels for each task: the mean
 over seeds with a 95% bootstrap interval, each seed as a thin line, and a diamond where the encoder
@@ -200,10 +200,13 @@ def main(argv: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("results", nargs="+", type=pathlib.Path, help="CSV file of a study")
+    parser.add_argument("--methods", nargs="+", help="of all that the files have")
     parser.add_argument("--published", nargs="*", choices=("sac", "curl", "drqv2"), default=[])
     parser.add_argument("--out", type=pathlib.Path, help="default: beside the first file, .png")
     args = parser.parse_args(argv)
     rows = [row for path in args.results for row in study.read(path)]
+    if args.methods:
+        rows = [row for row in rows if row["method"] in args.methods]
     if not rows:
         parser.error(f"no results in {', '.join(map(str, args.results))}: run the study first")
     out = args.out or args.results[0].with_suffix(".png")
