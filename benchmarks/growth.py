@@ -51,7 +51,6 @@ def base() -> Config:
         num_steps=1_000_000,  # so that no replay is cut to what the run can fill
         freeze_step=500_000,
         learning_starts=_ROWS + 1,
-        frozen_updates=1,
         latent_dtype="float32",
         agent=dataclasses.replace(config.agent, frozen_depth="projection"),
     )
@@ -83,7 +82,7 @@ def measure_point(name: str, config: Config, repeats: int) -> Iterator[dict[str,
                 run.freeze()
             run.replay = filled(run.replay)
             updates = _UPDATES[phase]
-            learn = parts(run, updates // run.num_envs())["learn"]
+            learn = parts(run, updates)["learn"]
             timing = measure.interleaved({phase: learn}, repeats)[phase]
             yield measure.record(f"{name}/{phase}", timing, updates) | {
                 "analytic_flops": cost * config.batch_size * config.num_seeds,

@@ -249,7 +249,7 @@ def run_study(study: Study, description: str, argv: list[str] | None = None) -> 
         if study.copies_of is None and study.source is None:
             jobs = [pool.submit(job, [m], seed) for seed in args.seeds for m in missing[seed]]
         else:
-            # The others need the folder of what they copy, which goes on if it is there.
+            # In turn: they need what they copy, or the encoder of the source; both go on if there.
             first = [] if study.copies_of is None else [study.copies_of]
             jobs = [
                 pool.submit(job, [*first, *(m for m in methods if m not in first)], seed)
