@@ -3,9 +3,9 @@
     python -m experiments.ablations --methods quick two_updates earlier never --seeds 0 1 2 --jobs 2
 
 Each method changes a thing or two about `quick`, which keeps K = 4 crops of the convolutions'
-features in 8 bits from step 10,000 of 15,000 on. All of it acts from the freeze on, so each seed runs once
-without a freeze and copies of it freeze, as in experiments.freezing_step; freezing steps are
-multiples of --checkpoint_every.
+features in 8 bits from step 10,000 of 15,000 on. All of it acts from the freeze on, so each seed
+runs once without a freeze and copies of it freeze, as in experiments.freezing_step; freezing steps
+are multiples of --checkpoint_every.
 
 cartpole_swingup, one core of an AMD EPYC (Zen 3) each: 20 minutes a seed without a freeze, 2 to 5
 for each copy. docs/freezing.md says what came out.
