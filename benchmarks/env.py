@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import measure
-from seer_jax import build
+from seer_jax import build, presets
 from seer_jax import config as config_lib
 from seer_jax.config import Config
 from seer_jax.envs.dmc import DmcEnv
@@ -27,7 +27,7 @@ _STEPS = 25  # in a sample
 
 def variants(task: str, preset: config_lib.Preset, num_envs: list[int]) -> dict[str, Config]:
     """What is timed of a task, by name."""
-    config = config_lib.preset_config(build.parse_task(task), preset)
+    config = presets.for_task(build.parse_task(task), preset)
     if config_lib.is_atari(config.task):
         return {f"{n} envs": dataclasses.replace(config, num_envs=n) for n in num_envs}
     return {

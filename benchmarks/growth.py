@@ -23,8 +23,7 @@ from benchmarks import measure
 from benchmarks.loop import opened_run, parts
 from benchmarks.update import filled
 from experiments.plot_run import COLOURS, plain
-from seer_jax import build
-from seer_jax import config as config_lib
+from seer_jax import build, presets
 from seer_jax import replay as replay_lib
 from seer_jax.agents import curl_sac
 from seer_jax.config import Config
@@ -44,7 +43,7 @@ _UPDATES = {"pixels": 2, "latents": 10}  # a sample; even, as the actor takes ev
 
 def base() -> Config:
     """The configuration about which everything is varied."""
-    config = config_lib.preset_config("cartpole_swingup", "quick")
+    config = presets.for_task("cartpole_swingup", "quick")
     assert isinstance(config.agent, curl_sac.Config)
     return dataclasses.replace(
         config,

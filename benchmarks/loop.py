@@ -23,8 +23,7 @@ import jax
 import numpy as np
 
 from benchmarks import measure
-from seer_jax import build, train
-from seer_jax import config as config_lib
+from seer_jax import build, presets, train
 from seer_jax.config import Config
 from seer_jax.types import Env
 
@@ -127,7 +126,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--passes", type=int, default=40, help="over the environments, a sample")
     parser.add_argument("--json", help="file to write the records to")
     args = parser.parse_args(argv)
-    config = config_lib.preset_config(build.parse_task(args.task), args.preset)
+    config = presets.for_task(build.parse_task(args.task), args.preset)
     if args.render_quality:
         config = dataclasses.replace(config, render_quality=args.render_quality)
     records = []

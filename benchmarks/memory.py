@@ -20,8 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import loop, measure
-from seer_jax import build, train
-from seer_jax import config as config_lib
+from seer_jax import build, presets, train
 from seer_jax import replay as replay_lib
 
 _STEPS = 10
@@ -58,7 +57,7 @@ def step_bytes(run: train.Run) -> int:
 
 def measure_run(rows: int) -> list[dict[str, Any]]:
     """Records of the phases of one run."""
-    paper = config_lib.preset_config("walker_walk", "paper")
+    paper = presets.for_task("walker_walk", "paper")
     config = dataclasses.replace(
         paper, num_steps=2 * rows, freeze_step=rows, replay_capacity=rows, learning_starts=0
     )

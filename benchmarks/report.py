@@ -5,7 +5,7 @@
 
 A folder holds one machine's records, as the benchmarks' --json writes them: update_AGENT_ROUND.json
 and, taken in the same rounds, official.json with the seconds of the official code; loop_*.json,
-env_*.json, conv.json and memory.json.
+env_*.json, conv.json, memory.json and growth.json.
 """
 
 import argparse
@@ -118,12 +118,32 @@ def memory(folder: pathlib.Path) -> Iterator[str]:
     yield from table(["MiB", "needed", "peak", "over", "settled"], rows)
 
 
+def growth(folder: pathlib.Path) -> Iterator[str]:
+    """An update and replay, before and after the freeze, about one configuration."""
+    path = folder / "growth.json"
+    if not path.exists():
+        return
+    records = read(path)
+    rows = []
+    for name in (n.removesuffix("/pixels") for n in records if n.endswith("/pixels")):
+        phases = [records[f"{name}/{phase}"] for phase in ("pixels", "latents")]
+        rows.append(
+            name.split("/")
+            + [f"{r['value'] * 1e3:.2f}" for r in phases]
+            + [f"{r['analytic_flops'] / r['value'] / 1e9:.0f}" for r in phases]
+            + [f"{r['replay_bytes'] / 2**20:.1f}" for r in phases]
+        )
+    header = ["varied", "", "ms, pixels", "latents", "GFLOP/s, pixels", "latents"]
+    yield from table([*header, "MiB, pixels", "latents"], rows)
+
+
 SECTIONS = {
     "Updates": updates,
     "The loop": loops,
     "Environments": envs,
     "Convolutions": convolutions,
     "Memory": memory,
+    "Growth": growth,
 }
 
 

@@ -24,8 +24,7 @@ import numpy as np
 
 from benchmarks import measure
 from benchmarks.conv import plain_conv2d
-from seer_jax import build, conv, dispatch, flops, freezing
-from seer_jax import config as config_lib
+from seer_jax import build, conv, dispatch, flops, freezing, presets
 from seer_jax import replay as replay_lib
 from seer_jax.agents import curl_sac, rainbow
 from seer_jax.config import Config
@@ -195,9 +194,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--json", help="file to write the records to")
     args = parser.parse_args(argv)
     rainbow_task = args.agent == "rainbow"
-    config = config_lib.preset_config(
-        args.task or ("Alien" if rainbow_task else "walker_walk"), "paper"
-    )
+    config = presets.for_task(args.task or ("Alien" if rainbow_task else "walker_walk"), "paper")
     if isinstance(config.agent, rainbow.Config):
         hidden = 512 if args.encoder == "nature" else config.agent.hidden_size
         sized = dataclasses.replace(config.agent, encoder=args.encoder, hidden_size=hidden)

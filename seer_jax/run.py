@@ -10,6 +10,7 @@ from typing import get_args
 import tyro
 
 from seer_jax import config as config_lib
+from seer_jax import presets
 from seer_jax.config import Config
 from seer_jax.types import UserError
 
@@ -38,12 +39,12 @@ def parse(argv: list[str]) -> Config:
     first.add_argument("--preset", nargs="?", default=Config.preset, const=Config.preset)
     known, _ = first.parse_known_args(argv)
     if known.preset not in get_args(config_lib.Preset):
-        presets = ", ".join(get_args(config_lib.Preset))
-        raise UserError(f"unknown preset {known.preset!r}; choose one of {presets}.")
+        names = ", ".join(get_args(config_lib.Preset))
+        raise UserError(f"unknown preset {known.preset!r}; choose one of {names}.")
     from seer_jax import build  # late: it settles how to render, which takes a moment
 
     task = build.parse_task(known.task)
-    default = config_lib.preset_config(task, known.preset)
+    default = presets.for_task(task, known.preset)
     # The flags of this agent and not of the others.
     flags = dataclasses.make_dataclass(
         "Flags", [("agent", type(default.agent), default.agent)], bases=(Config,), frozen=True

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from seer_jax import build
+from seer_jax import build, presets
 from seer_jax import config as config_lib
 from seer_jax.types import FIRST, LAST, MID, UnknownTask, UserError
 
@@ -139,4 +139,4 @@ def test_bad_values():
     with pytest.raises(UserError, match="EnvPool takes 0 to"):
         atari.make("Alien", seed=2**31)
     with pytest.raises(UserError, match="preset=atari100k is not for walker_walk"):
-        config_lib.preset_config("walker_walk", "atari100k")
+        presets.for_task("walker_walk", "atari100k")

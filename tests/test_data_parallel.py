@@ -51,10 +51,10 @@ import dataclasses
 from unittest import mock
 import jax.numpy as jnp
 from benchmarks import conv as plain, update
-from seer_jax import build, config, conv
+from seer_jax import build, conv, presets
 from seer_jax.types import EnvSpec
 
-quick = config.preset_config("cartpole_swingup", "quick")
+quick = presets.for_task("cartpole_swingup", "quick")
 spec = EnvSpec((52, 52, 3), (1,), None, 1, 8, 125)
 for frozen in (False, True):
     for shared in (False, True):

@@ -25,8 +25,7 @@ from test_replay import (
     true_transitions,
 )
 
-from seer_jax import augment, freezing, memory
-from seer_jax import config as config_lib
+from seer_jax import augment, freezing, memory, presets
 from seer_jax import replay as replay_lib
 from seer_jax.agents import curl_sac
 from seer_jax.envs.fake import FakeEnv
@@ -320,7 +319,7 @@ EPISODE = 125
 def plan(episode_steps=EPISODE, num_envs=1, obs_shape=(100, 100, 3), **kwargs):
     lengths = (episode_steps,) if episode_steps else (5, 6)
     env = FakeEnv(num_envs, lengths, obs_shape=obs_shape, action_shape=(1,))
-    config = dataclasses.replace(config_lib.preset_config("cartpole_swingup", "paper"), **kwargs)
+    config = dataclasses.replace(presets.for_task("cartpole_swingup", "paper"), **kwargs)
     agent = curl_sac.make(config.agent, env.spec, config.frame_stack)
     return freezing.plan(config, agent, env.spec)
 

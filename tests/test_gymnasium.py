@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from runs import of, read_evals, read_metrics, tiny_without
 
-from seer_jax import build, run
-from seer_jax import config as config_lib
+from seer_jax import build, presets, run
 from seer_jax.envs import gymnasium as adapter
 from seer_jax.envs import pictures
 from seer_jax.types import FIRST, LAST, MID, UnknownTask, UserError
@@ -77,7 +76,7 @@ def test_what_does_not_work_is_said_plainly():
         build.parse_task("gymnasium:CarRacin-v3")
     with pytest.raises(UserError, match="larger than the environment's pictures"):
         make(RACING, image_size=100)
-    config = config_lib.preset_config("gymnasium:CartPole-v1", "quick")
+    config = presets.for_task("gymnasium:CartPole-v1", "quick")
     env = build.make_env(config)
     with pytest.raises(UserError, match="needs continuous actions"):
         build.make_agent(config, env.spec)

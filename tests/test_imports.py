@@ -46,8 +46,9 @@ MAY_IMPORT = {
     # What a user calls; only `build` knows which environments and agents there are.
     "build": "types agents.* config envs.*",
     "policy": "types seeds config checkpoint dispatch build",
+    "presets": "types agents.* config",
     "transfer": "types seeds config checkpoint",
-    "run": "types config freezing train build transfer",
+    "run": "types config presets freezing train build transfer",
     "doctor": "types envs.*",
     "__init__": "policy",
     "agents": "",

@@ -39,6 +39,17 @@ def test_a_folder_without_records_of_a_kind_has_no_table_of_it(tmp_path, capsys)
     assert "Updates" not in out and "Memory" not in out
 
 
+def test_growth_has_both_phases_of_a_point_in_a_row(tmp_path, capsys):
+    point = "batch_size/32"
+    write(
+        tmp_path / "growth.json",
+        record(f"{point}/pixels", 0.02, analytic_flops=2e9, replay_bytes=2**21),
+        record(f"{point}/latents", 0.001, analytic_flops=5e7, replay_bytes=2**20),
+    )
+    report.main([str(tmp_path)])
+    assert "| batch_size | 32 | 20.00 | 1.00 | 100 | 50 | 2.0 | 1.0 |" in capsys.readouterr().out
+
+
 def test_the_committed_records_make_tables(capsys):
     report.main([])
     assert "|---|" in capsys.readouterr().out
