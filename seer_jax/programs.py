@@ -125,7 +125,6 @@ def _learn(
         read=read_frames if state.frozen is None else replay_lib.latents,
         beta=beta,
         env=env,
-        positive=state.frozen is not None,  # of frames the agent takes two crops itself
     )
     state, metrics, errors = agent.update(state, share(batch), update_key)
     priorities = replay.priorities

@@ -159,7 +159,6 @@ def sample(
     read: Reader,
     beta: Array | float = 0.0,
     env: Array | None = None,
-    positive: bool = False,
 ) -> tuple[Transition, Start]:
     """Draws transitions from all that are complete, uniformly or by priority.
 
@@ -176,7 +175,6 @@ def sample(
         read: `stacked_frames(...)` or `latents`.
         beta: how far the weights make up for priorities, from 0 (not) to 1 (fully).
         env: i32[], the only environment to draw from, uniformly. None: from all.
-        positive: read the observations twice, as a contrastive loss compares them.
 
     Returns:
         The batch, and where its transitions begin. `reward` f32[B] is the discounted sum,
@@ -205,9 +203,6 @@ def sample(
         next_obs=read(replay, age + steps, envs, next_key),
         weight=weight,
     )
-    if positive:
-        again = read(replay, age, envs, jax.random.fold_in(obs_key, 1))
-        batch = batch._replace(positive=again)
     return batch, start
 
 

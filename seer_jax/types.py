@@ -115,7 +115,6 @@ class Transition(NamedTuple):
     discount: Leaf  # f32[B], gamma^n times the environment's discounts; 0 = do not bootstrap
     next_obs: PyTree  # like obs, n steps later or at the episode's end
     weight: Leaf  # f32[B], importance weights; ones under uniform sampling
-    positive: PyTree = None  # like obs: the same observations, independently cropped
 
 
 class Params(NamedTuple):

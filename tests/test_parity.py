@@ -109,10 +109,12 @@ def after_three_updates(recorded, dtype=np.float32, m=None):
     update = jax.jit(functools.partial(curl_sac.update_on_views, m))
     states, metrics = [], []
     for i in range(3):
-        recorded_fields = set(Transition._fields) - {"weight"}
-        fields = {name: recorded[f"batch{i}/{name}"] for name in recorded_fields}
+        fields = {name: recorded[f"batch{i}/{name}"] for name in Transition._fields[:-1]}
         fields["weight"] = np.ones_like(fields["reward"])
-        state, logs, _ = update(state, Transition(**fields), noise_of(recorded, f"batch{i}"))
+        positive = recorded[f"batch{i}/positive"]
+        state, logs, _ = update(
+            state, Transition(**fields), positive, noise_of(recorded, f"batch{i}")
+        )
         states.append(state)
         metrics.append(logs)
     return states, metrics
@@ -232,7 +234,7 @@ def test_freeze_and_three_updates_on_latents(recorded64):
             next_obs=pick(f"{batch}/next_index"),
             weight=np.ones_like(recorded[f"{batch}/reward"]),
         )
-        state, logs, _ = update(state, transition, noise_of(recorded, batch))
+        state, logs, _ = update(state, transition, None, noise_of(recorded, batch))
         metrics.append(logs)
     assert_losses(metrics, recorded, "latent_log", [1])
     expected = recorded_params(recorded, "after_latent")

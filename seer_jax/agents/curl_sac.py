@@ -8,7 +8,7 @@ every second update the actor's loss steps the policy, its own projection and th
 the targets move; then the contrastive loss steps the encoder again. After the freeze
 `params.encoder` is None, the transitions hold latents, and what is left of an update is the heads.
 With `frozen_depth="convs"` the projections stay there and go on training, on stored features of the
-convolutions, by the contrastive loss too: it compares two of the K stored crops.
+convolutions.
 
 Source: lili-chen/SEER at 73ae6e1, seer_dmc. Knowingly different from it:
 - latents are stored after the LayerNorm (it is frozen too), so no update runs it;
@@ -109,7 +109,7 @@ class Model(NamedTuple):
         encoder: {"critic": {"convs", "projection"}, "actor": projection, "contrast": W}
         head:    {"q": twin Q, "policy", "log_alpha"}
         target:  encoder's "critic" and head's "q"
-    After the freeze `encoder` is None, or without "convs" (frozen_depth="convs").
+    After the freeze `encoder` is None, or without "convs" and "contrast" (frozen_depth="convs").
     """
 
     config: Config
@@ -280,27 +280,26 @@ def _update(
     crop_key, critic_key, actor_key = jax.random.split(key, 3)
     shape = batch.action.shape
     noise = Noise(jax.random.normal(critic_key, shape), jax.random.normal(actor_key, shape))
-    if state.frozen is None:
-        view = functools.partial(_view, model.config.crop_size)
-        obs_key, next_key, positive_key = jax.random.split(crop_key, 3)
-        batch = batch._replace(
-            obs=view(batch.obs, obs_key),
-            next_obs=view(batch.next_obs, next_key),
-            positive=view(batch.obs, positive_key) if model.config.contrastive else None,
-        )
-    return update_on_views(model, state, batch, noise)
+    if state.frozen is not None:
+        return update_on_views(model, state, batch, None, noise)
+    view = functools.partial(_view, model.config.crop_size)
+    obs_key, next_key, positive_key = jax.random.split(crop_key, 3)
+    positive = view(batch.obs, positive_key) if model.config.contrastive else None
+    batch = batch._replace(obs=view(batch.obs, obs_key), next_obs=view(batch.next_obs, next_key))
+    return update_on_views(model, state, batch, positive, noise)
 
 
 def update_on_views(
-    model: Model, state: AgentState, batch: Transition, noise: Noise
+    model: Model, state: AgentState, batch: Transition, positive: Array | None, noise: Noise
 ) -> tuple[AgentState, dict[str, Array], Array]:
     """One update with its random choices given; `Agent.update` draws them.
 
     Args:
         model: networks and optimisers.
         state: before the freeze or after it.
-        batch: observations already cropped, u8[B, H, W, k*C]; after the freeze latents. Only the
-            contrastive loss needs `positive`.
+        batch: observations already cropped, u8[B, H, W, k*C]; after the freeze latents.
+        positive: a second crop of `batch.obs`; None after the freeze or without the contrastive
+            loss.
         noise: of the next action and of the actor's action.
 
     Returns:
@@ -309,21 +308,25 @@ def update_on_views(
     """
     chex.assert_rank([batch.action, batch.reward, batch.discount, batch.weight], [2, 1, 1, 1])
     state, metrics, errors = _step_critic(model, state, batch, noise.critic)
-    encoder = state.params.encoder
-    if encoder is None:
-        state, more = _step_actor_in_turn(model, state, lambda: batch.obs, noise.actor)
-    elif "contrast" not in encoder:
-        features = functools.partial(_features, model, encoder["critic"], batch.obs)
-        state, more = _step_actor_in_turn(model, state, features, noise.actor)
-    else:
-        # The actor's step leaves the convolutions alone, so one forward pass serves it and the
-        # contrastive loss that follows it.
-        see = lambda critic: _features(model, critic, batch.obs)
-        anchor, anchor_vjp = jax.vjp(see, encoder["critic"])
-        state, more = _step_actor_in_turn(model, state, lambda: anchor, noise.actor)
-        state, contrast = _step_contrast(model, state, anchor, anchor_vjp, batch.positive)
-        more |= contrast
-    return state.replace(step=state.step + 1), metrics | more, errors
+    if state.frozen is not None:
+        stored = batch.obs if state.params.encoder is None else batch.obs["features"]
+        state, more = _step_actor_in_turn(model, state, lambda: stored, noise.actor)
+        return state.replace(step=state.step + 1), metrics | more, errors
+
+    def encode(convs: PyTree) -> Array:
+        return model.convs.apply(convs, batch.obs)
+
+    convs = state.params.encoder["critic"]["convs"]
+    if not model.config.contrastive:
+        state, more = _step_actor_in_turn(model, state, lambda: encode(convs), noise.actor)
+        return state.replace(step=state.step + 1), metrics | more, errors
+    # The actor's step leaves the convolutions alone, so one forward pass serves it and the
+    # contrastive loss that follows it.
+    assert positive is not None
+    features, features_vjp = jax.vjp(encode, convs)
+    state, more = _step_actor_in_turn(model, state, lambda: features, noise.actor)
+    state, contrast = _step_contrast(model, state, features, features_vjp, positive)
+    return state.replace(step=state.step + 1), metrics | more | contrast, errors
 
 
 def _step_critic(
@@ -435,12 +438,11 @@ def _step_contrast(
     state: AgentState,
     features: Array,
     features_vjp: Callable[[Array], tuple[PyTree]],
-    positive: PyTree,
+    positive: Array,
 ) -> tuple[AgentState, dict[str, Array]]:
     """Contrastive step of the critic's encoder and of W.
 
-    `features` f32[B, D] are the anchor's, of the convolutions or as they are stored, and
-    `features_vjp` their backward pass, to the critic's encoder.
+    `features` f32[B, D] are the anchor's convolutions and `features_vjp` their backward pass.
     """
     encoder = state.params.encoder
     positive_latent = _critic_latent(model, state.target.encoder, positive)
@@ -452,7 +454,7 @@ def _step_contrast(
     loss, (features_grad, projection_grad, similarity_grad) = jax.value_and_grad(
         loss_fn, (0, 1, 2)
     )(features, encoder["critic"]["projection"], encoder["contrast"])
-    critic_grad = features_vjp(features_grad)[0] | {"projection": projection_grad}
+    critic_grad = {"convs": features_vjp(features_grad)[0], "projection": projection_grad}
     state = _step(model, state, "encoder", "critic", critic_grad)
 
     trained = _trained_by_contrast(state.params.encoder)
@@ -484,14 +486,17 @@ def _step(model: Model, state: AgentState, part: str, name: str, grad: PyTree) -
 
 
 def _freeze(depth: str, state: AgentState) -> AgentState:
-    """The encoder, or its convolutions, stop training; the target becomes the online critic."""
+    """The encoder stops training, the target becomes the online critic, W has done its work."""
     encoder, opt_state = state.params.encoder, state.opt_state.encoder
     if depth == "projection":
         frozen = {side: encoder[side] for side in ("critic", "actor")}
         encoder = opt_state = target = None
     else:
         frozen = {"critic": {"convs": encoder["critic"]["convs"]}}
-        encoder, opt_state = _without_convs(encoder), _without_convs(opt_state)
+        encoder, opt_state = (
+            {side: _without_convs(tree[side]) for side in ("critic", "actor")}
+            for tree in (encoder, opt_state)
+        )
         target = jax.tree.map(jnp.copy, encoder["critic"])
     head = state.params.head
     return AgentState(
@@ -541,9 +546,8 @@ def _flops(config: Config, channels: int, action_dim: int) -> Flops:
     update = encoder + head
     if config.frozen_depth == "projection":
         return Flops(encode=convs + 2 * projection, act=policy, update=update, update_frozen=head)
-    # Of next_obs: online and target; of obs, whose features need no gradient; the actor's step; the
-    # contrastive anchor and positive.
-    projections = (2 + 2 + 3 / config.actor_every + 3 * config.contrastive) * projection
+    # Of next_obs: online and target; of obs, whose features need no gradient; the actor's step.
+    projections = (2 + 2 + 3 / config.actor_every) * projection
     return Flops(
         encode=convs, act=projection + policy, update=update, update_frozen=head + projections
     )
