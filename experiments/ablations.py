@@ -1,9 +1,10 @@
 """How to freeze: what K, the depth of the freeze and the storage of latents do for the return.
 
-    python -m experiments.ablations --methods quick two_updates earlier never --seeds 0 1 2 --jobs 2
+    python -m experiments.ablations --methods quick at_10000 never --seeds 0 1 2 --jobs 2
 
 Each method changes a thing or two about `quick`, which keeps K = 4 crops of the convolutions'
-features in 8 bits from step 10,000 of 15,000 on. All of it acts from the freeze on, so each seed
+features in 8 bits from step 12,500 of 15,000 on. What the others change about latents they do from
+step 10,000 on, where it shows more. All of it acts from the freeze on, so each seed
 runs once without a freeze and copies of it freeze, as in experiments.freezing_step; freezing steps
 are multiples of --checkpoint_every.
 
@@ -13,20 +14,23 @@ for each copy. docs/freezing.md says what came out.
 
 from experiments.study import Study, run_study
 
-_PROJECTION = ["--frozen_depth=projection", "--latent_dtype=float32"]
+_AT_10000 = ["--freeze_step=10000"]
+_AT_7500 = ["--freeze_step=7500"]
+_PROJECTION = [*_AT_10000, "--frozen_depth=projection", "--latent_dtype=float32"]
 
 STUDY = Study(
     name="ablations",
     methods={
         "quick": [],
-        "two_updates": ["--frozen_updates=2"],
-        "earlier": ["--freeze_step=7500"],
-        "earlier_two_updates": ["--freeze_step=7500", "--frozen_updates=2"],
-        "one_copy": ["--num_copies=1"],
-        "float32": ["--latent_dtype=float32"],
+        "at_10000": _AT_10000,
+        "at_7500": _AT_7500,
+        "at_10000_two_updates": [*_AT_10000, "--frozen_updates=2"],
+        "at_7500_two_updates": [*_AT_7500, "--frozen_updates=2"],
+        "one_copy": [*_AT_10000, "--num_copies=1"],
+        "float32": [*_AT_10000, "--latent_dtype=float32"],
         "projection": _PROJECTION,
         "projection_one_copy": [*_PROJECTION, "--num_copies=1"],
-        "projection_int8": ["--frozen_depth=projection", "--latent_dtype=int8"],
+        "projection_int8": [*_AT_10000, "--frozen_depth=projection", "--latent_dtype=int8"],
         "never": ["--freeze_step=never"],
     },
     task="cartpole_swingup",
