@@ -21,12 +21,16 @@ Records = dict[str, dict[str, Any]]  # by name
 
 
 def read(path: pathlib.Path) -> Records:
-    """The records of one file."""
+    """The records of one file; none if there is no such file."""
+    if not path.exists():
+        return {}
     return {record["name"]: record for record in json.loads(path.read_text())["records"]}
 
 
 def table(header: list[str], rows: list[list[str]]) -> Iterator[str]:
-    """A table in Markdown."""
+    """A table in Markdown, if there are rows."""
+    if not rows:
+        return
     yield "| " + " | ".join(header) + " |"
     yield "|---" * len(header) + "|"
     yield from ("| " + " | ".join(row) + " |" for row in rows)
@@ -55,7 +59,7 @@ def updates(folder: pathlib.Path) -> Iterator[str]:
                 + [f"{share:.0%}"]
             )
     header = ["agent", "program", "ms", "official, ms", "ratio by round", "GFLOP", "of peak"]
-    yield from table(header, rows) if rows else ()
+    yield from table(header, rows)
 
 
 def _ms(seconds: list[float]) -> str:
@@ -76,7 +80,7 @@ def loops(folder: pathlib.Path) -> Iterator[str]:
                 + [f"{parts[0]['over']:.0%}", f"{1 / parts[0]['value']:.0f}"]
             )
     header = ["run", "phase", "envs", "ms a step", "simulate", "learn", "act", "over", "steps/s"]
-    yield from table(header, rows) if rows else ()
+    yield from table(header, rows)
 
 
 def envs(folder: pathlib.Path) -> Iterator[str]:
@@ -86,15 +90,12 @@ def envs(folder: pathlib.Path) -> Iterator[str]:
         for path in sorted(folder.glob("env_*.json"))
         for name, record in read(path).items()
     ]
-    yield from table(["task", "what", "how", "ms", "per second"], rows) if rows else ()
+    yield from table(["task", "what", "how", "ms", "per second"], rows)
 
 
 def convolutions(folder: pathlib.Path) -> Iterator[str]:
     """Layers of the encoders, GFLOP/s."""
-    path = folder / "conv.json"
-    if not path.exists():
-        return
-    records = read(path)
+    records = read(folder / "conv.json")
     passes = ("forward", "input", "weights", "weights/xla")
     layers = [name.removesuffix("/forward") for name in records if name.endswith("/forward")]
     rows = [
@@ -106,24 +107,18 @@ def convolutions(folder: pathlib.Path) -> Iterator[str]:
 
 def memory(folder: pathlib.Path) -> Iterator[str]:
     """Bytes of a run."""
-    path = folder / "memory.json"
-    if not path.exists():
-        return
     mib = lambda number: f"{number / 2**20:,.0f}"
     rows = [
         [name.removeprefix("memory/"), mib(r["needed"]), mib(r["value"]), f"{r['over']:.1%}"]
         + [mib(r["settled"])]
-        for name, r in read(path).items()
+        for name, r in read(folder / "memory.json").items()
     ]
     yield from table(["MiB", "needed", "peak", "over", "settled"], rows)
 
 
 def growth(folder: pathlib.Path) -> Iterator[str]:
     """An update and replay, before and after the freeze, about one configuration."""
-    path = folder / "growth.json"
-    if not path.exists():
-        return
-    records = read(path)
+    records = read(folder / "growth.json")
     rows = []
     for name in (n.removesuffix("/pixels") for n in records if n.endswith("/pixels")):
         phases = [records[f"{name}/{phase}"] for phase in ("pixels", "latents")]
