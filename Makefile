@@ -13,7 +13,7 @@ PYTHON ?= $(shell for python in \
 	python3.12 $(PYENV)/3.12*/bin/python python3.11 $(PYENV)/3.11*/bin/python python3; do \
 	"$$python" -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' \
 	>/dev/null 2>&1 && echo "$$python" && break; done)
-# Without --no-compile two fifths of the time go to modules that are never imported.
+# Without --no-compile two fifths of the time go to modules that are mostly never imported.
 INSTALL := .venv/bin/python -m pip install --no-compile --quiet --disable-pip-version-check -c constraints.txt
 
 run: .venv/renders
