@@ -24,7 +24,7 @@ import numpy as np
 
 from benchmarks import measure
 from benchmarks.conv import plain_conv2d
-from seer_jax import build, conv, dispatch, flops, freezing, presets
+from seer_jax import build, conv, dispatch, flops, freezing, memory, presets
 from seer_jax import replay as replay_lib
 from seer_jax.agents import curl_sac, rainbow
 from seer_jax.config import Config
@@ -37,6 +37,7 @@ class Phase:
     """The loop's two dispatches in one phase, each callable again and again."""
 
     def __init__(self, config: Config, agent: Agent, spec: EnvSpec, frozen: bool) -> None:
+        memory.keep_freed()  # as a run does
         self.functions = dispatch.compile_functions(config, agent, spec)
         plan = freezing.plan(config, agent, spec)
         self.state = jax.jit(agent.init)(jax.random.key(0))

@@ -300,7 +300,8 @@ def factorised_noise(key: Key, layers: dict[str, tuple[int, int]]) -> dict[str, 
     for i, (name, sizes) in enumerate(layers.items()):
         in_key, out_key = jax.random.split(jax.random.fold_in(key, i))
         noise[name] = (draw(in_key, sizes[0]), draw(out_key, sizes[1]))
-    return noise
+    # Else XLA's CPU compiler draws the noise anew for every element of a layer's noisy weights.
+    return jax.lax.optimization_barrier(noise)
 
 
 def conv_output_sizes(size: int, strides: tuple[int, ...]) -> list[int]:
