@@ -92,7 +92,7 @@ def filled(replay: replay_lib.Replay) -> replay_lib.Replay:
 
 def _random_like(x: jax.Array) -> jax.Array:
     if x.dtype == jnp.uint8:
-        return jax.random.randint(jax.random.key(2), x.shape, 0, 256).astype(jnp.uint8)
+        return jax.random.bits(jax.random.key(2), x.shape, jnp.uint8)
     if x.dtype == jnp.int32:
         return jax.random.randint(jax.random.key(4), x.shape, 0, 2)
     return jax.random.normal(jax.random.key(3), x.shape).astype(x.dtype)

@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 
-from experiments import plot, study
+from experiments import plot, scores, study
 
 
 def write_results(path, finals, task="walker_walk"):
@@ -95,3 +95,20 @@ def test_what_cannot_be_drawn_is_a_plain_message(tmp_path, capsys):
     with pytest.raises(SystemExit):
         plot.main([f"{tmp_path}/pong.csv", "--published", "curl"])
     assert "no curve of curl on Skiing" in capsys.readouterr().err
+
+
+def test_scores_of_atari_beside_published_ones(tmp_path, capsys):
+    write_results(tmp_path / "krull.csv", {"freeze": [2_000, 3_000], "never": [2_665.5]}, "Krull")
+    write_results(tmp_path / "boxing.csv", {"never": [12.1]}, "Boxing")
+    write_results(tmp_path / "walk.csv", {"never": [400]})
+    scores.main([f"{tmp_path}/{name}.csv" for name in ("krull", "boxing", "walk")])
+    found = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [row[1:5] for row in found] == [
+        ["never", "12", "12", "1.00"],
+        ["freeze", "2,000 3,000", "2,500", "0.84"],
+        ["never", "2,666", "2,666", "1.00"],
+    ]
+    assert [row[7] for row in found] == ["", "2,852", "2,852"]  # DER
+    assert found[1][8:10] == ["1", "1.0e+11"]
+    with pytest.raises(SystemExit, match="2"):
+        scores.main([f"{tmp_path}/walk.csv"])
