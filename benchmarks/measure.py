@@ -80,6 +80,9 @@ def matmul_flops_per_s(size: int = 2048, repeats: int = 5) -> float:
     return 2 * size**3 / best
 
 
+_CODE = (":/", ":(top,exclude)*/results/*")  # all but what the runs themselves write
+
+
 def machine() -> dict[str, Any]:
     """Commit, versions and hardware: what a figure depends on."""
     git = lambda *args: subprocess.run(
@@ -88,7 +91,7 @@ def machine() -> dict[str, Any]:
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": git("rev-parse", "HEAD"),
-        "dirty": bool(git("status", "--porcelain", "--untracked-files=no")),
+        "dirty": bool(git("status", "--porcelain", "--untracked-files=no", "--", *_CODE)),
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax")},
         "device": jax.devices()[0].device_kind,
