@@ -130,6 +130,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--picture", type=pathlib.Path, help="file to draw them to")
     args = parser.parse_args(argv)
     config = base()
+    command = "python -m benchmarks.growth " + " ".join(argv or sys.argv[1:])
     records = []
     print(f"{'':28}{'ms':>9}{'GFLOP/s':>9}{'replay MiB':>12}")
     for axis in args.axes:
@@ -142,9 +143,8 @@ def main(argv: list[str] | None = None) -> None:
                     f"{record['analytic_flops'] / record['value'] / 1e9:9.1f}"
                     f"{record['replay_bytes'] / 2**20:12.1f}"
                 )
-    if args.json:
-        command = "python -m benchmarks.growth " + " ".join(argv or sys.argv[1:])
-        measure.write_json(args.json, command, records, config=dataclasses.asdict(config))
+            if args.json:  # at every point: the last ones take minutes and gigabytes
+                measure.write_json(args.json, command, records, config=dataclasses.asdict(config))
     if args.picture:
         draw(records).savefig(args.picture, dpi=110)
 

@@ -92,7 +92,8 @@ def filled(replay: replay_lib.Replay) -> replay_lib.Replay:
 
 def _random_like(x: jax.Array) -> jax.Array:
     if x.dtype == jnp.uint8:
-        return jax.random.bits(jax.random.key(2), x.shape, jnp.uint8)
+        # By numpy: jax.random needs ten times the bytes, too many for the frames of several seeds.
+        return jnp.asarray(np.random.default_rng(2).integers(0, 256, x.shape, np.uint8))
     if x.dtype == jnp.int32:
         return jax.random.randint(jax.random.key(4), x.shape, 0, 2)
     return jax.random.normal(jax.random.key(3), x.shape).astype(x.dtype)
