@@ -48,7 +48,7 @@ def usage() -> dict[str, float]:
 def keep_freed() -> None:
     """Lets glibc keep what is freed until `give_back_freed`, up to 2 GiB. On a CPU every program
     allocates its temporaries anew, and getting tens of MiB from the system, page by page, each time
-    took an eighth to a fifth of an update. Does nothing under other C libraries."""
+    took up to a quarter of an update. Does nothing under other C libraries."""
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_THRESHOLD, 2**30)  # larger ones, as of replay, still come and go alone
