@@ -45,6 +45,7 @@ class Curves(NamedTuple):
 
     x: dict[str, np.ndarray]  # f64[S, E] by name of the axis
     returns: np.ndarray  # f64[S, E]
+    replay_bytes: np.ndarray  # f64[S, E]
     frozen: int | None  # index of the first evaluation after the freeze
 
 
@@ -58,9 +59,11 @@ def curves(rows: Rows, task: str, method: str) -> Curves:
     ends = min(map(len, runs))
     column = lambda name: np.array([[float(row[name]) for row in run[:ends]] for run in runs])
     # Replay has other rows after the freeze, and so another size.
-    differs = column("replay_bytes")[0] != float(runs[0][0]["replay_bytes"])
+    replay_bytes = column("replay_bytes")
+    differs = replay_bytes[0] != replay_bytes[0, 0]
     x = {"env_step": column("env_step"), "flops": column("flops"), "minutes": column("hours") * 60}
-    return Curves(x, column("return"), int(np.argmax(differs)) if differs.any() else None)
+    frozen = int(np.argmax(differs)) if differs.any() else None
+    return Curves(x, column("return"), replay_bytes, frozen)
 
 
 def interval(

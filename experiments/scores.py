@@ -10,35 +10,39 @@ replay.
 
 import argparse
 import pathlib
-import statistics
 from collections.abc import Iterator
 
+import numpy as np
+
 from benchmarks.report import table
-from experiments import study
+from experiments import plot, study
 from seer_jax.envs.atari import REFERENCE_SCORES
+from seer_jax.types import UserError
 
 PUBLISHED = pathlib.Path(__file__).parent / "published" / "atari100k.csv"
 
 
-def rows_of(results: list[dict[str, str]]) -> Iterator[list[str]]:
-    """Cells of each game and method; results of other tasks are left out."""
-    with_scores = [row for row in results if row["task"] in REFERENCE_SCORES]
+def rows_of(results: plot.Rows) -> Iterator[list[str]]:
+    """Cells of each game and method; results of other tasks are left out.
+
+    Raises:
+        UserError: if there are two runs of the same seed.
+    """
     published = {row["game"]: row for row in study.read(PUBLISHED)}
-    for game, method in sorted({(row["task"], row["method"]) for row in with_scores}):
-        ours = [row for row in with_scores if (row["task"], row["method"]) == (game, method)]
-        last: dict[int, dict[str, str]] = {}  # by seed
-        for row in sorted(ours, key=lambda row: (int(row["seed"]), int(row["step"]))):
-            last[int(row["seed"])] = row
-        mean = lambda name: statistics.mean(float(row[name]) for row in last.values())  # noqa: B023
+    runs = {(row["task"], row["method"]) for row in results if row["task"] in REFERENCE_SCORES}
+    for game, method in sorted(runs):
+        found = plot.curves(results, game, method)
+        scores = found.returns[:, -1]
+        score = np.mean(scores)
+        minutes, flops = (np.mean(found.x[name][:, -1]) for name in ("minutes", "flops"))
         random, human = REFERENCE_SCORES[game]
         yield [
-            *(game, method, " ".join(f"{float(row['return']):,.0f}" for row in last.values())),
-            f"{mean('return'):,.0f}",
-            f"{(mean('return') - random) / (human - random):.2f}",
+            *(game, method, " ".join(f"{each:,.0f}" for each in scores)),
+            *(f"{score:,.0f}", f"{plot.normalised(game, score):.2f}"),
             *(f"{random:,.0f}", f"{human:,.0f}"),
             f"{float(published[game]['der']):,.0f}" if game in published else "",
-            *(f"{mean('hours') * 60:.0f}", f"{mean('flops'):.1e}"),
-            f"{mean('replay_bytes') / 2**20:.0f}",
+            *(f"{minutes:.0f}", f"{flops:.1e}"),
+            f"{np.mean(found.replay_bytes[:, -1]) / 2**20:.0f}",
         ]
 
 
@@ -49,7 +53,10 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("results", nargs="+", type=pathlib.Path, help="CSV file of a study")
     args = parser.parse_args(argv)
-    rows = [*rows_of([row for path in args.results for row in study.read(path)])]
+    try:
+        rows = [*rows_of([row for path in args.results for row in study.read(path)])]
+    except UserError as error:
+        parser.error(str(error))
     if not rows:
         parser.error(f"no scores of Atari games in {', '.join(map(str, args.results))}")
     header = ["game", "method", "score by seed", "mean", "of human", "random", "human", "DER"]
