@@ -120,6 +120,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--task", default="cartpole_swingup")
     parser.add_argument("--preset", default="paper", choices=["paper", "quick", "atari100k"])
     parser.add_argument("--render_quality", default=None, choices=["full", "fast"])
+    parser.add_argument("--compute_dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--num_envs", type=int, nargs="+", default=[1])
     parser.add_argument("--num_seeds", type=int, nargs="+", default=[])
     parser.add_argument("--repeats", type=int, default=7)
@@ -129,6 +130,8 @@ def main(argv: list[str] | None = None) -> None:
     config = presets.for_task(build.parse_task(args.task), args.preset)
     if args.render_quality:
         config = dataclasses.replace(config, render_quality=args.render_quality)
+    agent = dataclasses.replace(config.agent, compute_dtype=args.compute_dtype)
+    config = dataclasses.replace(config, agent=agent)
     records = []
     print(
         f"{'ms per agent step':20}{'loop':>9}{'simulate':>10}{'learn':>9}{'act':>8}{'over':>7}"

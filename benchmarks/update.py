@@ -192,6 +192,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--agent", choices=["curl_sac", "rainbow"], default="curl_sac")
     parser.add_argument("--encoder", choices=["der", "nature", "impala"], default="der")
     parser.add_argument("--task", help="sets the number of actions; walker_walk or Alien, with 18")
+    parser.add_argument("--compute_dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--json", help="file to write the records to")
     args = parser.parse_args(argv)
@@ -201,6 +202,8 @@ def main(argv: list[str] | None = None) -> None:
         hidden = 512 if args.encoder == "nature" else config.agent.hidden_size
         sized = dataclasses.replace(config.agent, encoder=args.encoder, hidden_size=hidden)
         config = dataclasses.replace(config, agent=sized)
+    agent = dataclasses.replace(config.agent, compute_dtype=args.compute_dtype)
+    config = dataclasses.replace(config, agent=agent)
     env = build.make_env(config)
     env.close()
     records = measure_update(config, env.spec, args.repeats)
