@@ -19,7 +19,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import jax
 import numpy as np
 
 from benchmarks import measure
@@ -68,15 +67,14 @@ def parts(run: train.Run, passes: int) -> dict[str, Callable[[], Any]]:
         return run.state
 
     def act() -> None:
-        timestep, iteration = jax.device_put((run.timestep, np.int32(0)))
         for _ in range(passes):
             action, run.replay, run.stack, _ = run.functions.act_and_store(
                 run.state,
                 run.replay,
                 run.stack,
-                timestep,
+                run.timestep,
                 run.keys.act,
-                iteration,
+                np.int32(0),
                 random=False,
             )
             np.asarray(action)

@@ -20,11 +20,25 @@ from seer_jax import programs, seeds, settling
 from seer_jax import replay as replay_lib
 from seer_jax.config import Config
 from seer_jax.replay import Priorities, Replay
-from seer_jax.types import Agent, AgentState, Array, EnvSpec, Key, PyTree, TimeStep, UserError
+from seer_jax.types import (
+    Agent,
+    AgentState,
+    Array,
+    EnvSpec,
+    Key,
+    Metrics,
+    PyTree,
+    TimeStep,
+    UserError,
+)
 
 
 class Functions(NamedTuple):
-    """Compiled programs. What comes back changed is donated."""
+    """Compiled programs. What comes back changed is donated.
+
+    Timesteps and counters are given as they are, numpy arrays: a call moves them to the device in a
+    tenth of the time of `jax.device_put`.
+    """
 
     init: jax.stages.Wrapped  # (key) -> state
     empty_stack: Callable[[int], Array]  # (N) -> stack u8[N, k, H*W*C]
@@ -66,10 +80,11 @@ def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:
         key: Key,
         iteration: Array,
         random: bool,
-    ) -> tuple[Array, Replay, Array, dict[str, Array]]:
+    ) -> tuple[Array, Replay, Array, Metrics | None]:
         def program(state: AgentState, replay: Replay, *rest: PyTree) -> tuple:
             row, stack, metrics = of_run.choose(state, replay.scale, *rest, random)
-            return row.action, replay_lib.add(replay, row), stack, metrics
+            packed = Metrics.pack(metrics) if metrics else None
+            return row.action, replay_lib.add(replay, row), stack, packed
 
         arguments = (seeds.STATE, seeds.REPLAY, own, own, own, shared)
         program = spread(program, arguments, (own, seeds.REPLAY, own, own))
@@ -82,9 +97,13 @@ def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:
         key: Key,
         update: Array,
         beta: Array,
-    ) -> tuple[AgentState, Priorities | None, dict[str, Array]]:
+    ) -> tuple[AgentState, Priorities | None, Metrics]:
+        def program(*all_arguments: PyTree) -> tuple:
+            state, priorities, metrics = of_run.learn(*all_arguments)
+            return state, priorities, Metrics.pack(metrics)
+
         arguments = (seeds.STATE, seeds.REPLAY, own, shared, shared)
-        program = spread(of_run.learn, arguments, (seeds.STATE, None, own))
+        program = spread(program, arguments, (seeds.STATE, None, own))
         return program(state, replay.replace(priorities=priorities), key, update, beta)
 
     def encode_rows(

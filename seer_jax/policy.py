@@ -65,9 +65,8 @@ class Policy:
 
         An episode's first frame restarts the stack.
         """
-        timestep, calls = jax.device_put((timestep, np.int32(self._calls)))
         action, self._stack = self._functions.act(
-            self.state, self._stack, timestep, self._key, calls
+            self.state, self._stack, timestep, self._key, np.int32(self._calls)
         )
         self._calls += 1
         return jax.device_get(action)

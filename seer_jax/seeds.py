@@ -8,8 +8,9 @@ Each has parameters, a random stream, an environment and a column of replay of i
     stack        u8[S, k, H*W*C]
 
 The agent knows nothing of it: what is mapped here are the programs of one learner with one
-environment. While an encoder runs they go one after another, as convolutions of as many kernels as
-examples are slow; what is left after the freeze is batched, and one matmul serves all.
+environment. Where an encoder runs on batches they go one after another, as convolutions of as many
+kernels as examples are slow; what is left after the freeze is batched, and one matmul serves all.
+Acting, on a picture or a few, is batched on accelerators, whose time goes into starting kernels.
 
 Where there are several devices, each takes an equal part of the learners. They never communicate.
 """
@@ -28,6 +29,7 @@ from seer_jax.replay import Replay
 from seer_jax.types import AgentState, Array, Key, PyTree, TimeStep
 
 _AXIS = "seed"
+_UNROLLED = 4  # learners that follow one another in a program for an accelerator
 # How arrays are spread over devices.
 LEARNERS: Any = P(_AXIS)
 ROWS: Any = P(None, _AXIS)
@@ -77,7 +79,7 @@ def lift(one: Programs) -> Programs:
             row, stack, metrics = one.choose(state, scale, *_batch(seen), key, *shared)
             return *_unbatch((row, stack)), metrics
 
-        return _each(program, state, scale, (stack, timestep), key, batched=False)
+        return _each(program, state, scale, (stack, timestep), key, batched=_on_accelerator())
 
     def learn(state: AgentState, replay: Replay, key: Key, *shared: Array) -> tuple:
         def program(state: AgentState, scale: PyTree, key: Key, env: Array) -> tuple:
@@ -95,7 +97,7 @@ def lift(one: Programs) -> Programs:
         def program(state: AgentState, seen: PyTree, key: Key) -> tuple:
             return _unbatch(one.act(state, *_batch(seen), key, *shared))
 
-        return _each(program, state, (stack, timestep), key, batched=False)
+        return _each(program, state, (stack, timestep), key, batched=_on_accelerator())
 
     def encode_rows(
         state: AgentState, replay: Replay, age: Array, envs: Array, key: Key, number: Array
@@ -130,9 +132,15 @@ def _each(program: Callable, state: AgentState, *arguments: PyTree, batched: boo
     parts = (state.replace(step=None), *arguments)
     if batched:
         return jax.vmap(of_one)(parts)
-    # In a loop XLA's CPU programs take three times as long (four learners of `quick`, two cores).
-    unroll = jax.default_backend() == "cpu"
+    # In a loop XLA's CPU programs take three times as long (four learners of `quick`, two cores),
+    # a GPU's a sixth longer (three of `paper`, H100), but there compiling takes its time.
+    count = jax.tree.leaves(parts)[0].shape[0]
+    unroll = min(count, _UNROLLED) if _on_accelerator() else count
     return jax.lax.scan(lambda _, part: (None, of_one(part)), None, parts, unroll=unroll)[1]
+
+
+def _on_accelerator() -> bool:
+    return jax.default_backend() != "cpu"
 
 
 def _batch(tree: PyTree) -> PyTree:

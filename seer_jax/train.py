@@ -30,6 +30,7 @@ from seer_jax.types import (
     Array,
     Env,
     Key,
+    Metrics,
     PyTree,
     TimeStep,
     UserError,
@@ -150,7 +151,7 @@ class Run:
             split = jax.vmap(split)
         self.keys = split(seeds.keys(config.seeds))
         self.sizes = freezing.plan(config, agent, env.spec)
-        self.metrics: list[dict[str, Array]] = []  # of the updates since the last report, on device
+        self.metrics: list[Metrics] = []  # of the dispatches since the last report, on device
         self.began = time.perf_counter()
         self.reported = (self.began, 0, 0)  # when, at which step and update
         self.progress = Progress()
@@ -211,12 +212,16 @@ class Run:
         num_envs, frozen = self.num_envs(), self.state.frozen is not None
         random = progress.step < config.learning_starts
         acting = self.timestep.step_type != LAST  # of several learners all or none
-        # Explicit, so that a test can forbid every other transfer.
-        timestep, iteration = jax.device_put((self.timestep, np.int32(progress.iteration)))
         action, self.replay, self.stack, metrics = self.functions.act_and_store(
-            self.state, self.replay, self.stack, timestep, self.keys.act, iteration, random=random
+            self.state,
+            self.replay,
+            self.stack,
+            self.timestep,
+            self.keys.act,
+            np.int32(progress.iteration),
+            random=random,
         )
-        if metrics:
+        if metrics is not None:
             self.metrics.append(metrics)
         progress.iteration += 1
         if not random:
@@ -244,10 +249,14 @@ class Run:
         config, progress, flops = self.config, self.progress, self.agent.flops
         done = min(progress.step / config.num_steps, 1.0)
         beta = config.priority_beta + (1 - config.priority_beta) * done
-        update, beta = jax.device_put((np.int32(progress.updates), np.float32(beta)))
         replay, priorities = self.replay.replace(priorities=None), self.replay.priorities
         self.state, priorities, metrics = self.functions.learn(
-            self.state, priorities, replay, self.keys.learn, update, beta
+            self.state,
+            priorities,
+            replay,
+            self.keys.learn,
+            np.int32(progress.updates),
+            np.float32(beta),
         )
         self.replay = replay.replace(priorities=priorities)
         self.metrics.append(metrics)
@@ -388,9 +397,9 @@ class Run:
         not computed then."""
         metrics, self.metrics = jax.device_get(self.metrics), []
         columns = collections.defaultdict(list)
-        for update in metrics:  # those from before a freeze have more names than those after it
-            for name, value in update.items():
-                columns[name].append(np.asarray(value, np.float32).reshape(-1))
+        for each in metrics:  # those from before a freeze have more names than those after it
+            for i, name in enumerate(each.names):
+                columns[name].append(each.values[..., i].reshape(-1))
         if not np.isfinite(columns.get("loss/critic", 0.0)).all():
             raise _diverged("loss/critic")
         computed = {name: np.array(x) for name, x in columns.items() if not np.isnan(x).all()}
@@ -459,7 +468,10 @@ class Run:
         }
         progress = dataclasses.replace(self.progress, seconds=self.seconds())
         self.metrics = jax.device_get(self.metrics)
-        metrics = [{name: x.tolist() for name, x in update.items()} for update in self.metrics]
+        metrics = [
+            {name: each.values[..., i].tolist() for i, name in enumerate(each.names)}
+            for each in self.metrics
+        ]
         saved = dataclasses.asdict(progress) | {"phase": self.phase(), "metrics": metrics}
         self.checkpoints.save(progress.step, items, saved)
         memory.give_back_freed()  # by compiling, updates and writing
@@ -487,7 +499,7 @@ class Run:
             state = jax.eval_shape(self.agent.freeze, state)
             capacity, row = self.sizes.latent_capacity, self.sizes.latent_row
             scale = quantise.scale_shape(row.obs, self.config.num_seeds > 1)
-        self.metrics = saved.pop("metrics")
+        self.metrics = [Metrics.pack(each) for each in saved.pop("metrics")]
         self.progress = Progress(**saved)
         self.reported = (time.perf_counter(), self.progress.step, self.progress.updates)
         self.state = jax.device_put(checkpoint.rebuild(state, items["state"]))
@@ -576,8 +588,7 @@ def run_episodes(
         if all(len(of_env) >= each for of_env in returns):
             own = np.array([of_env[:each] for of_env in returns])
             return own.reshape(len(seeds_of), -1).tolist()
-        timestep, at = jax.device_put((timestep, np.int32(iteration)))
-        action, stack = functions.act(state, stack, timestep, key, at)
+        action, stack = functions.act(state, stack, timestep, key, np.int32(iteration))
         timestep = env.step(_to_host(action))
         totals += timestep.reward
         iteration += 1

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 import flax.struct
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 Array = jax.Array
@@ -139,6 +140,20 @@ class AgentState(flax.struct.PyTreeNode):
     def encoder(self) -> PyTree:
         """The encoder to act with: frozen or still trained."""
         return self.params.encoder if self.frozen is None else self.frozen
+
+
+class Metrics(flax.struct.PyTreeNode):
+    """What the updates of one dispatch say of themselves, in one array: fetching scalars by the
+    hundred takes as long as updates do. nan: not computed this time."""
+
+    values: Array  # f32[M], or f32[S, M] of several learners
+    names: tuple[str, ...] = flax.struct.field(pytree_node=False)
+
+    @classmethod
+    def pack(cls, metrics: dict[str, Array]) -> "Metrics":
+        """Of scalars by name, or of arrays f32[S]; at least one."""
+        values = [jnp.asarray(value, jnp.float32) for value in metrics.values()]
+        return cls(jnp.stack(values, axis=-1), tuple(metrics))
 
 
 class Flops(NamedTuple):
