@@ -312,7 +312,8 @@ def stacked_frames(obs_shape: tuple[int, int, int], stack: int, pad: str) -> Rea
         ]
         if pad == "zeros":
             frames = jnp.where((jnp.arange(stack) <= limit)[..., None], frames, 0)
-        return frames_to_obs(frames[:, ::-1], obs_shape)
+        # Apart: fused with what reads them, XLA's CPU compiler looks up each pixel's row anew.
+        return jax.lax.optimization_barrier(frames_to_obs(frames[:, ::-1], obs_shape))
 
     return read
 
