@@ -38,8 +38,7 @@ def table(header: list[str], rows: list[list[str]]) -> Iterator[str]:
 
 def updates(folder: pathlib.Path) -> Iterator[str]:
     """Updates and acting beside the official code: medians over rounds, and every ratio."""
-    official_path = folder / "official.json"
-    official = json.loads(official_path.read_text())["seconds"] if official_path.exists() else {}
+    official = _official(folder)
     agents = sorted({path.stem.rsplit("_", 1)[0] for path in folder.glob("update_*_*.json")})
     rows = []
     for agent in agents:
@@ -62,13 +61,19 @@ def updates(folder: pathlib.Path) -> Iterator[str]:
     yield from table(header, rows)
 
 
+def _official(folder: pathlib.Path) -> dict[str, list[float]]:
+    """Seconds of the official code by round, where they were taken."""
+    path = folder / "official.json"
+    return json.loads(path.read_text())["seconds"] if path.exists() else {}
+
+
 def _ms(seconds: list[float]) -> str:
     return f"{statistics.median(seconds) * 1e3:.1f}" if seconds else ""
 
 
 def loops(folder: pathlib.Path) -> Iterator[str]:
-    """Whole steps and their parts."""
-    rows = []
+    """Whole steps and their parts, beside the official code's whole steps."""
+    rows, official = [], _official(folder)
     for path in sorted(folder.glob("loop_*.json")):
         records = read(path)
         for name in (n for n in records if n.startswith("loop/")):
@@ -78,9 +83,10 @@ def loops(folder: pathlib.Path) -> Iterator[str]:
                 [path.stem.removeprefix("loop_"), *phase.split("/")]
                 + [f"{part['value'] * 1e3:.1f}" for part in parts]
                 + [f"{parts[0]['over']:.0%}", f"{1 / parts[0]['value']:.0f}"]
+                + [_ms(official.get(f"{path.stem}/{phase}", []))]
             )
     header = ["run", "phase", "envs", "ms a step", "simulate", "learn", "act", "over", "steps/s"]
-    yield from table(header, rows)
+    yield from table([*header, "official, ms"], rows)
 
 
 def envs(folder: pathlib.Path) -> Iterator[str]:
