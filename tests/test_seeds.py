@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 from runs import (
@@ -19,9 +20,11 @@ from runs import (
 )
 
 import seer_jax
+from seer_jax import build, programs, run, seeds
 from seer_jax import config as config_lib
-from seer_jax import run
-from seer_jax.types import LAST, UserError
+from seer_jax import replay as replay_lib
+from seer_jax.envs.fake import FakeEnv
+from seer_jax.types import LAST, MID, TimeStep, UserError
 
 pytestmark = pytest.mark.usefixtures("compile_once")
 
@@ -98,6 +101,29 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(together, tmp_path):
         folders = [folder / f"seed{seed}" for folder in (logdir, together / "both")]
         assert read_metrics(folders[0]) == read_metrics(folders[1])
         assert read_evals(folders[0]) == read_evals(folders[1])
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_acting_in_one_batch_as_on_an_accelerator_is_acting_in_turn(monkeypatch, frozen):
+    config = run.parse([*FLAGS, "--num_seeds=2", "--seed=4"])
+    spec = FakeEnv(num_envs=2, obs_shape=(24, 24, 3)).spec
+    agent = build.make_agent(config, spec)
+    read = replay_lib.stacked_frames(spec.obs_shape, config.frame_stack, spec.stack_pad)
+    several = seeds.lift(programs.make(config, agent, spec, read, lambda batch: batch))
+    keys = seeds.keys(config.seeds)
+    state = several.init(keys)
+    state = agent.freeze(state) if frozen else state
+    pixels = np.random.default_rng(0).integers(0, 256, (2, *spec.obs_shape), np.uint8)
+    timestep = TimeStep(np.full(2, MID, np.int32), *2 * [np.ones(2, np.float32)], pixels)
+    stack = np.zeros((2, config.frame_stack, pixels[0].size), np.uint8)
+
+    def act(batched):
+        monkeypatch.setattr(seeds, "_on_accelerator", lambda: batched)
+        greedy = several.act(state, stack, timestep, keys, np.int32(3))
+        return greedy, several.choose(state, None, stack, timestep, keys, np.int32(3), False)
+
+    for x, expected in zip(*map(jax.tree.leaves, (act(True), act(False))), strict=True):
+        np.testing.assert_allclose(x, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.slow
