@@ -23,7 +23,7 @@ from benchmarks import measure
 from benchmarks.loop import opened_run, parts
 from benchmarks.update import filled
 from experiments.plot_run import COLOURS, plain
-from seer_jax import build, memory, presets
+from seer_jax import build, presets
 from seer_jax import replay as replay_lib
 from seer_jax.agents import curl_sac
 from seer_jax.config import Config
@@ -129,7 +129,6 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--json", help="file to write the records to")
     parser.add_argument("--picture", type=pathlib.Path, help="file to draw them to")
     args = parser.parse_args(argv)
-    memory.keep_freed()  # as a run does
     config = base()
     command = "python -m benchmarks.growth " + " ".join(argv or sys.argv[1:])
     records = []

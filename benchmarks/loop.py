@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import measure
-from seer_jax import build, memory, presets, train
+from seer_jax import build, presets, train
 from seer_jax.config import Config
 from seer_jax.types import Env
 
@@ -125,7 +125,6 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--passes", type=int, default=40, help="over the environments, a sample")
     parser.add_argument("--json", help="file to write the records to")
     args = parser.parse_args(argv)
-    memory.keep_freed()  # as a run does
     config = presets.for_task(build.parse_task(args.task), args.preset)
     if args.render_quality:
         config = dataclasses.replace(config, render_quality=args.render_quality)

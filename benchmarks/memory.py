@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import loop, measure
-from seer_jax import build, memory, presets, train
+from seer_jax import build, presets, train
 from seer_jax import replay as replay_lib
 
 _STEPS = 10
@@ -117,7 +117,6 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--json", help="file to write the records to")
     args = parser.parse_args(argv)
-    memory.keep_freed()  # as a run does
     records = measure_run(args.rows)
     mib = lambda number: f"{number / 2**20:12,.0f}"
     print(f"{'MiB':29}{'needed':>12}{'peak':>12}{'over':>8}{'settled':>12}{'base':>12}")

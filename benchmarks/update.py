@@ -37,6 +37,7 @@ class Phase:
     """The loop's two dispatches in one phase, each callable again and again."""
 
     def __init__(self, config: Config, agent: Agent, spec: EnvSpec, frozen: bool) -> None:
+        memory.keep_freed()  # as a run does
         self.functions = dispatch.compile_functions(config, agent, spec)
         plan = freezing.plan(config, agent, spec)
         self.state = jax.jit(agent.init)(jax.random.key(0))
@@ -195,7 +196,6 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--json", help="file to write the records to")
     args = parser.parse_args(argv)
-    memory.keep_freed()  # as a run does
     rainbow_task = args.agent == "rainbow"
     config = presets.for_task(args.task or ("Alien" if rainbow_task else "walker_walk"), "paper")
     if isinstance(config.agent, rainbow.Config):

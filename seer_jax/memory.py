@@ -8,7 +8,7 @@ import sys
 
 import jax
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
 def available_bytes() -> int | None:
@@ -48,14 +48,9 @@ def usage() -> dict[str, float]:
 def keep_freed() -> None:
     """Lets glibc keep what is freed until `give_back_freed`, up to 2 GiB. On a CPU every program
     allocates its temporaries anew, and getting tens of MiB from the system, page by page, each time
-    took up to a quarter of an update.
-
-    To be called before JAX starts its threads: each would have an arena of its own, of which none
-    can hold more than 64 MiB. Does nothing under other C libraries.
-    """
+    took up to a quarter of an update. Does nothing under other C libraries."""
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)
-        libc.mallopt(_M_ARENA_MAX, 1)
         libc.mallopt(_M_MMAP_THRESHOLD, 2**30)  # larger ones, as of replay, still come and go alone
         libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 

@@ -10,14 +10,13 @@ from typing import get_args
 import tyro
 
 from seer_jax import config as config_lib
-from seer_jax import memory, presets
+from seer_jax import presets
 from seer_jax.config import Config
 from seer_jax.types import UserError
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit code: 0 done, 2 a mistake to mend, 130 stopped."""
-    memory.keep_freed()
     try:
         return run(parse(sys.argv[1:] if argv is None else argv))
     except UserError as error:

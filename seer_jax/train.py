@@ -142,6 +142,7 @@ class Run:
         self.make_eval_env = make_eval_env
         self.eval_env: Env | None = None
         self.checkpoints = checkpoint.Checkpoints(logdir / "checkpoints", config.keep_checkpoints)
+        memory.keep_freed()
         self.functions = dispatch.compile_functions(config, agent, env.spec)
         self.folders = [logdir]
         split = lambda key: Keys(*jax.random.split(key, len(Keys._fields)))
