@@ -115,6 +115,7 @@ def draw(records: list[dict[str, Any]]) -> matplotlib.figure.Figure:
 def _logarithmic(axes: matplotlib.axes.Axes, ticks: list[int]) -> None:
     plain(axes)
     axes.set_xscale("log")
+    axes.set_xlim(ticks[0] / 1.2, ticks[-1] * 1.2)
     axes.set_yscale("log")
     axes.set_xticks(ticks, labels=[f"{tick:,}" for tick in ticks])
     axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
