@@ -83,8 +83,7 @@ def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:
     ) -> tuple[Array, Replay, Array, Metrics | None]:
         def program(state: AgentState, replay: Replay, *rest: PyTree) -> tuple:
             row, stack, metrics = of_run.choose(state, replay.scale, *rest, random)
-            packed = Metrics.pack(metrics) if metrics else None
-            return row.action, replay_lib.add(replay, row), stack, packed
+            return row.action, replay_lib.add(replay, row), stack, metrics
 
         arguments = (seeds.STATE, seeds.REPLAY, own, own, own, shared)
         program = spread(program, arguments, (own, seeds.REPLAY, own, own))
@@ -98,12 +97,8 @@ def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:
         update: Array,
         beta: Array,
     ) -> tuple[AgentState, Priorities | None, Metrics]:
-        def program(*all_arguments: PyTree) -> tuple:
-            state, priorities, metrics = of_run.learn(*all_arguments)
-            return state, priorities, Metrics.pack(metrics)
-
         arguments = (seeds.STATE, seeds.REPLAY, own, shared, shared)
-        program = spread(program, arguments, (seeds.STATE, None, own))
+        program = spread(of_run.learn, arguments, (seeds.STATE, None, own))
         return program(state, replay.replace(priorities=priorities), key, update, beta)
 
     def encode_rows(

@@ -15,7 +15,18 @@ from seer_jax import freezing, quantise
 from seer_jax import replay as replay_lib
 from seer_jax.config import Config
 from seer_jax.replay import Priorities, Replay
-from seer_jax.types import FIRST, Agent, AgentState, Array, EnvSpec, Key, PyTree, Row, TimeStep
+from seer_jax.types import (
+    FIRST,
+    Agent,
+    AgentState,
+    Array,
+    EnvSpec,
+    Key,
+    Metrics,
+    PyTree,
+    Row,
+    TimeStep,
+)
 
 
 class Programs(NamedTuple):
@@ -31,8 +42,8 @@ class Programs(NamedTuple):
     """
 
     init: Callable[[Key], AgentState]
-    choose: Callable[..., tuple[Row, Array, dict[str, Array]]]
-    learn: Callable[..., tuple[AgentState, Priorities | None, dict[str, Array]]]
+    choose: Callable[..., tuple[Row, Array, Metrics | None]]
+    learn: Callable[..., tuple[AgentState, Priorities | None, Metrics]]
     act: Callable[..., tuple[Array, Array]]
     encode_rows: Callable[..., PyTree]
 
@@ -73,7 +84,7 @@ def _choose(
     key: Key,
     iteration: Array,
     random: bool,
-) -> tuple[Row, Array, dict[str, Array]]:
+) -> tuple[Row, Array, Metrics | None]:
     """The row to store, with the action in it, and the new stack."""
     act_key, view_key = jax.random.split(jax.random.fold_in(key, iteration))
     stack = push(stack, timestep, spec.stack_pad)
@@ -99,7 +110,7 @@ def _choose(
     else:
         action = agent.act(state, latent, act_key, False)
     row = Row(stored, action, timestep.reward, timestep.discount, timestep.step_type)
-    return row, stack, metrics
+    return row, stack, Metrics.pack(metrics) if metrics else None
 
 
 def _learn(
@@ -113,7 +124,7 @@ def _learn(
     update: Array,
     beta: Array,
     env: Array | None = None,
-) -> tuple[AgentState, Priorities | None, dict[str, Array]]:
+) -> tuple[AgentState, Priorities | None, Metrics]:
     """One update, from all environments or from one of them alone."""
     sample_key, update_key = jax.random.split(jax.random.fold_in(key, update))
     batch, start = replay_lib.sample(
@@ -132,7 +143,7 @@ def _learn(
         priorities = replay_lib.update_priorities(
             priorities, start, errors, config.priority_exponent
         )
-    return state, priorities, metrics
+    return state, priorities, Metrics.pack(metrics)
 
 
 def _act(

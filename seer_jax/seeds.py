@@ -134,8 +134,7 @@ def _each(program: Callable, state: AgentState, *arguments: PyTree, batched: boo
         return jax.vmap(of_one)(parts)
     # In a loop XLA's CPU programs take three times as long (four learners of `quick`, two cores),
     # a GPU's a sixth longer (three of `paper`, H100), but there compiling takes its time.
-    count = jax.tree.leaves(parts)[0].shape[0]
-    unroll = min(count, _UNROLLED) if _on_accelerator() else count
+    unroll = _UNROLLED if _on_accelerator() else True
     return jax.lax.scan(lambda _, part: (None, of_one(part)), None, parts, unroll=unroll)[1]
 
 

@@ -398,8 +398,8 @@ class Run:
         metrics, self.metrics = jax.device_get(self.metrics), []
         columns = collections.defaultdict(list)
         for each in metrics:  # those from before a freeze have more names than those after it
-            for i, name in enumerate(each.names):
-                columns[name].append(each.values[..., i].reshape(-1))
+            for name, value in each.by_name().items():
+                columns[name].append(value.reshape(-1))
         if not np.isfinite(columns.get("loss/critic", 0.0)).all():
             raise _diverged("loss/critic")
         computed = {name: np.array(x) for name, x in columns.items() if not np.isnan(x).all()}
@@ -469,7 +469,7 @@ class Run:
         progress = dataclasses.replace(self.progress, seconds=self.seconds())
         self.metrics = jax.device_get(self.metrics)
         metrics = [
-            {name: each.values[..., i].tolist() for i, name in enumerate(each.names)}
+            {name: value.tolist() for name, value in each.by_name().items()}
             for each in self.metrics
         ]
         saved = dataclasses.asdict(progress) | {"phase": self.phase(), "metrics": metrics}

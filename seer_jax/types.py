@@ -143,8 +143,8 @@ class AgentState(flax.struct.PyTreeNode):
 
 
 class Metrics(flax.struct.PyTreeNode):
-    """What the updates of one dispatch say of themselves, in one array: fetching scalars by the
-    hundred takes as long as updates do. nan: not computed this time."""
+    """What one dispatch says of itself, in one array, as fetching scalars one by one is slow. nan:
+    not computed this time."""
 
     values: Array  # f32[M], or f32[S, M] of several learners
     names: tuple[str, ...] = flax.struct.field(pytree_node=False)
@@ -154,6 +154,10 @@ class Metrics(flax.struct.PyTreeNode):
         """Of scalars by name, or of arrays f32[S]; at least one."""
         values = [jnp.asarray(value, jnp.float32) for value in metrics.values()]
         return cls(jnp.stack(values, axis=-1), tuple(metrics))
+
+    def by_name(self) -> dict[str, Array]:
+        """What was packed."""
+        return {name: self.values[..., i] for i, name in enumerate(self.names)}
 
 
 class Flops(NamedTuple):
