@@ -3,22 +3,28 @@
     python -m experiments.equal_memory --task=Krull --jobs 2
 
 Replay has the bytes of 10,000 Atari frames in every run, before the freeze and after it, and keeps
-frames to the end, or from the preset's freeze on latents in float32 or in 8 bits.
+frames to the end, or from the preset's freeze on latents in float32 or in 8 bits. Until then runs
+are the same, so these two begin as copies of the first; as an emulator's state is not in a
+checkpoint, their first episode after the freeze is a new one.
 """
 
 from experiments.study import Study, run_study
 
-_MEMORY = f"--replay_memory={10_000 * (84 * 84 + 16)}"  # a row is a frame and 16 bytes beside it
+_MEMORY = [
+    f"--replay_memory={10_000 * (84 * 84 + 16)}",  # a row is a frame and 16 bytes beside it
+    "--checkpoint_every=5000",  # one of them at the freeze
+]
 
 STUDY = Study(
     name="equal_memory",
     methods={
-        "frames": [_MEMORY, "--freeze_step=never"],
-        "float32": [_MEMORY, "--latent_dtype=float32"],
-        "uint8": [_MEMORY, "--latent_dtype=uint8"],
+        "frames": [*_MEMORY, "--freeze_step=never"],
+        "float32": [*_MEMORY, "--latent_dtype=float32"],
+        "uint8": [*_MEMORY, "--latent_dtype=uint8"],
     },
     task="Krull",
     preset="atari100k",
+    copies_of="frames",
 )
 
 if __name__ == "__main__":
