@@ -7,8 +7,8 @@ At the paper's sizes. CURL-SAC: batch 128, 84-pixel crops of 100-pixel frames, 3
 width 1024. Rainbow: batch 32, 84-pixel frames, 18 actions, 20 steps, hidden width 256, with the
 Nature encoder 512. An update is what the loop dispatches: sampling a batch from replay and one
 gradient step; it is timed in twos, since CURL-SAC's actor takes a step every second time. Acting
-is the loop's other dispatch: stack, encode, choose an action, store (after the freeze K + 1 crops
-are encoded).
+is the loop's other dispatch: stack, encode, choose an action, store (after the freeze curl_sac
+encodes K + 1 crops).
 """
 
 import argparse
@@ -147,7 +147,7 @@ def measure_update(config: Config, spec: EnvSpec, repeats: int) -> list[dict[str
         "update/pixels": config.batch_size * cost.update,
         "update/latents": config.batch_size * cost.update_frozen,
         "act/pixels": cost.encode + cost.act,
-        "act/latents": (1 + config.num_copies) * cost.encode + cost.act,
+        "act/latents": freezing.num_views(agent, config.num_copies) * cost.encode + cost.act,
     }
     records = []
     for name, timing in timings.items():

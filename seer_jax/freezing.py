@@ -31,6 +31,29 @@ def encode_copies(agent: Agent, encoder: PyTree, obs: Array, key: Key, copies: i
     return jax.tree.map(lambda x: x.reshape(batch, copies, *x.shape[1:]), latents)
 
 
+def num_views(agent: Agent, copies: int) -> int:
+    """Views of an observation that acting and storing encode once the encoder is frozen."""
+    return 1 + copies if agent.augments else 1
+
+
+def encode_with_copies(
+    agent: Agent, encoder: PyTree, obs: Array, key: Key, copies: int
+) -> tuple[PyTree, PyTree]:
+    """Latents f32[B, ...] of the views to act on and f32[B, K, ...] of the K to store, in one
+    pass; without augmentation they are the same."""
+    plain = agent.view(obs)
+    if not agent.augments:
+        latents = agent.encode(encoder, plain)
+        return latents, jax.tree.map(lambda x: jnp.repeat(x[:, None], copies, axis=1), latents)
+    batch = obs.shape[0]
+    views = agent.view(jnp.repeat(obs, copies, axis=0), key)
+    latents = agent.encode(encoder, jnp.concatenate([plain, views]))
+    return (
+        jax.tree.map(lambda x: x[:batch], latents),
+        jax.tree.map(lambda x: x[batch:].reshape(batch, copies, *x.shape[1:]), latents),
+    )
+
+
 class Plan(NamedTuple):
     """Shapes of replay before and after the freeze."""
 

@@ -19,6 +19,9 @@ from seer_jax.types import Array, Key
 
 _orthogonal = nn.initializers.orthogonal()
 
+# Up to so many rows, as in acting, two products cost less than weights with noise on them.
+_FEW_ROWS = 8
+
 Noise = tuple[Array, Array]  # of a layer's inputs and outputs
 Dtype = jnp.dtype | None  # None: the inputs'
 
@@ -244,9 +247,16 @@ class NoisyDense(nn.Module):
         )
         bias = self.param("bias_mu", _within(fan_in), (self.features,))
         bias_sigma = self.param("bias_sigma", nn.initializers.constant(spread[1]), (self.features,))
-        if noise is not None:
-            kernel = kernel + kernel_sigma * (noise[0][:, None] * noise[1])
-            bias = bias + bias_sigma * noise[1]
+        if noise is None:
+            x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+            return x @ kernel + bias
+        bias = bias + bias_sigma * noise[1]
+        if x.shape[0] <= _FEW_ROWS:
+            x, kernel, kernel_sigma, bias, *noise = nn.dtypes.promote_dtype(
+                x, kernel, kernel_sigma, bias, *noise, dtype=self.dtype
+            )
+            return x @ kernel + (x * noise[0]) @ kernel_sigma * noise[1] + bias
+        kernel = kernel + kernel_sigma * (noise[0][:, None] * noise[1])
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         return x @ kernel + bias
 

@@ -95,13 +95,8 @@ def _choose(
         stored = stack[:, -1]
         latent = None if random else agent.encode(state.encoder, agent.view(obs))
     else:
-        # One pass through the encoder for the view to act on and the K to store.
-        views = agent.view(jnp.repeat(obs, config.num_copies, axis=0), view_key)
-        views = jnp.concatenate([agent.view(obs), views])
-        latents = agent.encode(state.encoder, views)
-        latent = jax.tree.map(lambda x: x[:num_envs], latents)
-        copies = jax.tree.map(
-            lambda x: x[num_envs:].reshape(num_envs, config.num_copies, *x.shape[1:]), latents
+        latent, copies = freezing.encode_with_copies(
+            agent, state.encoder, obs, view_key, config.num_copies
         )
         stored = quantise.encode(copies, scale, config.latent_dtype)
         metrics = quantise.quality(copies, scale, config.latent_dtype)

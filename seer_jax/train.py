@@ -227,7 +227,8 @@ class Run:
         if not random:
             progress.flops += num_envs * flops.act
         if frozen:
-            progress.flops += num_envs * flops.encode * (1 + config.num_copies)
+            views = freezing.num_views(self.agent, config.num_copies)
+            progress.flops += num_envs * flops.encode * views
         elif not random:
             progress.flops += num_envs * flops.encode
 

@@ -184,6 +184,7 @@ class Agent(NamedTuple):
     freeze(state) -> state: the encoder, or as much of it as freezes, moves to `frozen`; its
         optimiser state and target go
     flops: analytic costs
+    augments: whether views with a key are random; if not, all copies of an observation are alike
     signed_latents: whether latents can be negative
     """
 
@@ -194,4 +195,5 @@ class Agent(NamedTuple):
     update: Callable[[AgentState, Transition, Key], tuple[AgentState, dict[str, Array], Array]]
     freeze: Callable[[AgentState], AgentState]
     flops: Flops
+    augments: bool
     signed_latents: bool

@@ -47,7 +47,7 @@ def center_view(obs, key=None):
 def toy_agent(view):
     """An agent whose latent is its view times the encoder's only parameter, 1."""
     encode = lambda encoder, view: {"crop": encoder * view.reshape(len(view), -1)}
-    return Agent(None, view, encode, None, None, None, None, signed_latents=False)
+    return Agent(None, view, encode, None, None, None, None, True, signed_latents=False)
 
 
 def paint(rows):

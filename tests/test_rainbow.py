@@ -1,13 +1,14 @@
 """Rainbow's functions, beyond their agreement with the official code in test_parity."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seer_jax import losses, networks
+from seer_jax import build, losses, networks, presets
 from seer_jax.agents import rainbow
 from seer_jax.envs.fake import FakeEnv
 from seer_jax.types import Transition, UserError
@@ -139,6 +140,17 @@ def test_noise_is_scaled_and_independent():
     assert abs(np.corrcoef(noise["one"][0], noise["two"][0])[0, 1]) < 0.1
 
 
+def test_noise_of_few_rows_is_that_of_many(agent, state):
+    """Few rows, as in acting, go through two products; many through weights with noise on them."""
+    head = rainbow.make_model(CONFIG, (84, 84, 4), ACTIONS).head
+    latents = batch(latents=True).obs
+    noise = networks.factorised_noise(jax.random.key(3), head.layers(576))
+    logits = functools.partial(head.apply, state.params.head, noise=noise)
+    few = jnp.concatenate([logits(latents[:1]), logits(latents[1:8])])
+    np.testing.assert_allclose(few, logits(latents)[:8], rtol=1e-4, atol=1e-5)
+    assert not np.allclose(few, head.apply(state.params.head, latents[:8], None), atol=1e-3)
+
+
 @pytest.mark.parametrize("encoder, width", [("der", 576), ("nature", 3136), ("impala", 3872)])
 def test_encoders(encoder, width):
     agent = rainbow.make(rainbow.Config(encoder=encoder, hidden_size=8), SPEC, frame_stack=4)
@@ -152,5 +164,8 @@ def test_what_does_not_go_together():
         rainbow.make(CONFIG, FakeEnv().spec, 4)
     with pytest.raises(UserError, match="too few for the der encoder: raise --image_size"):
         rainbow.make(CONFIG, SPEC._replace(obs_shape=(20, 20, 1)), 4)
+    config = dataclasses.replace(presets.for_task("Krull", "quick"), num_copies=2)
+    with pytest.raises(UserError, match="num_copies=2: rainbow augments nothing"):
+        build.make_agent(config, SPEC)
     with pytest.raises(UserError, match="v_min=1 must be below v_max=0"):
         rainbow.make(rainbow.Config(v_min=1, v_max=0), SPEC, 4)

@@ -69,6 +69,7 @@ def stopped(trained, tmp_path):
         (f"--seed={2**32}", r"seed is 4294967296; dm_control takes 0 to 2\*\*32 - 1"),
         ("--freeze_step=-1", "freeze_step=-1: give a step from 0 on, or never"),
         ("--freeze_step=soon", "--freeze_step: .*'soon'"),
+        ("--latent_dtype=uint8", "those of curl_sac are signed: choose int8"),
         ("--latent_dtype=float8", "invalid choice 'float8' for argument '--latent_dtype'"),
         ("--render_quality=best", "invalid choice 'best' .* Expected one of .*'full'"),
         ("--video=perhaps", "Unrecognized options: perhaps"),

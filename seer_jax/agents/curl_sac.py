@@ -142,6 +142,7 @@ def make(config: Config, spec: EnvSpec, frame_stack: int) -> Agent:
         update=functools.partial(_update, model),
         freeze=functools.partial(_freeze, config.frozen_depth),
         flops=_flops(config, channels, spec.action_shape[0]),
+        augments=True,
         signed_latents=config.frozen_depth == "projection",
     )
 

@@ -116,12 +116,13 @@ def make(config: Config, spec: EnvSpec, frame_stack: int) -> Agent:
     model = make_model(config, obs_shape, spec.num_actions)
     return Agent(
         init=functools.partial(_init, model, obs_shape),
-        view=lambda obs, key=None: obs,  # Rainbow augments nothing
+        view=lambda obs, key=None: obs,
         encode=lambda encoder, view: model.convs.apply(encoder, view),
         act=functools.partial(_act, model),
         update=functools.partial(_update, model),
         freeze=_freeze,
         flops=_flops(model, obs_shape),
+        augments=False,
         signed_latents=False,
     )
 
