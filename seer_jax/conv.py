@@ -1,4 +1,4 @@
-"""A 2-D convolution that is fast on CPUs too.
+"""A 2-D convolution and a pooling that are fast on CPUs too.
 
 Where the stride is the kernel's size, no two windows overlap, and the convolution is one matrix
 product of the image cut into tiles, on any device and in both directions.
@@ -8,6 +8,10 @@ but the weight gradient of a large batch at a fraction of it: the contraction ru
 and misses every cache. Here, on CPU only, that gradient is a scan over a few images at a time,
 unfolded into patches that stay in cache and multiplied at once. The numbers are the same up to
 summation order; docs/performance.md has the measurements.
+
+The gradient of XLA's pooling, a search of each window, takes longer than all convolutions around
+it. Maxima along one axis, then the other, of slices that come of a reshape have gradients that are
+selections.
 """
 
 import functools
@@ -108,3 +112,24 @@ def _scanned_kernel_grad(x: Array, grad: Array, shape: tuple[int, ...], stride: 
     zero = jnp.zeros((features, height * width * channels), wide)
     total, _ = lax.scan(add_group, zero, (grouped(x), grouped(grad)))
     return total.T.reshape(shape).astype(grad.dtype)
+
+
+def max_pool(x: Array) -> Array:
+    """Maxima of 3x3 windows at stride 2, padded by 1: f32[B, H, W, C] -> f32[B, H', W', C] with
+    H' = ceil(H / 2). A gradient goes to the first of equals."""
+    return _max_along(_max_along(x, 1), 2)
+
+
+def _max_along(x: Array, axis: int) -> Array:
+    """Window i holds elements 2i - 1, 2i and 2i + 1: a pair, and the second of the pair before."""
+    windows = -(-x.shape[axis] // 2)
+    least = jnp.array(-jnp.inf, x.dtype)
+    padding = [(0, 0, 0)] * x.ndim
+    padding[axis] = (0, 2 * windows - x.shape[axis], 0)
+    pairs = lax.pad(x, least, padding)
+    pairs = pairs.reshape(*x.shape[:axis], windows, 2, *x.shape[axis + 1 :])
+    even, odd = (lax.index_in_dim(pairs, i, axis + 1, keepdims=False) for i in range(2))
+    padding[axis] = (1, -1, 0)
+    before = lax.pad(odd, least, padding)
+    best = jnp.where(even > before, even, before)
+    return jnp.where(odd > best, odd, best)

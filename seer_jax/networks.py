@@ -158,7 +158,7 @@ class ImpalaConvs(nn.Module):
             def same(x: Array, name: str, i: int = i, features: int = features) -> Array:
                 return Conv(features, 3, 1, pad=1, init="uniform", name=f"section{i}_{name}")(x)
 
-            x = nn.max_pool(same(x, "in"), (3, 3), (2, 2), ((1, 1), (1, 1)))
+            x = conv.max_pool(same(x, "in"))
             for block in range(2):
                 y = same(nn.relu(x), f"block{block}_conv0")
                 x = x + same(nn.relu(y), f"block{block}_conv1")

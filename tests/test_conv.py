@@ -1,5 +1,6 @@
 """The convolution and its own CPU gradient agree with lax's, whatever the sizes."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -66,3 +67,19 @@ def test_a_large_batch_is_scanned_in_groups_that_divide_it():
     _, pull_back = jax.vjp(lambda kernel: conv.conv2d(x, kernel, 1), jnp.zeros((3, 3, 16, 8)))
     _, plain_back = jax.vjp(lambda kernel: plain(x, kernel, 1), jnp.zeros((3, 3, 16, 8)))
     np.testing.assert_allclose(pull_back(grad)[0], plain_back(grad)[0], rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("size", [(12, 12), (11, 7), (1, 2)])
+def test_max_pool_is_that_of_flax(size):
+    x = jax.random.normal(jax.random.key(0), (2, *size, 3))
+    theirs = lambda x: nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+    expected, their_gradient = jax.vjp(theirs, x)
+    found, gradient = jax.vjp(conv.max_pool, x)
+    np.testing.assert_array_equal(found, expected)
+    grad = jax.random.normal(jax.random.key(1), expected.shape)
+    np.testing.assert_allclose(gradient(grad)[0], their_gradient(grad)[0], rtol=1e-6, atol=1e-6)
+
+
+def test_max_pool_gives_a_gradient_to_one_of_equals():
+    gradient = jax.grad(lambda x: conv.max_pool(x).sum())(jnp.zeros((1, 2, 2, 1)))
+    np.testing.assert_array_equal(gradient[0, ..., 0], [[1, 0], [0, 0]])
