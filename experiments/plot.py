@@ -3,7 +3,8 @@
     python -m experiments.plot experiments/results/ablations_cartpole_swingup_quick.csv
     python -m experiments.plot FILE ... --methods quick never --published curl --out figure.png
 
-Draws return against environment steps, FLOPs and minutes, a row of panels for each task: the mean
+Draws return against environment steps, FLOPs and minutes, a row of panels for each task (or
+those of --against; minutes say little of runs that shared their cores with other work): the mean
 over seeds with a 95% bootstrap interval, each seed as a thin line, and a diamond where the encoder
 froze. Then prints, over all tasks, the interquartile mean of the final normalised return and how
 probable it is that the first method does better, both with 95% intervals (Agarwal et al. 2021,
@@ -80,18 +81,22 @@ def interval(
     return result.confidence_interval.low, result.confidence_interval.high
 
 
-def draw(rows: Rows, published: Sequence[str] = ()) -> matplotlib.figure.Figure:
-    """A row of panels for each task; `published` names methods drawn beside ours, dashed."""
+def draw(
+    rows: Rows, published: Sequence[str] = (), against: Sequence[str] = tuple(_X)
+) -> matplotlib.figure.Figure:
+    """A row of panels for each task, a column for each quantity of `against`; `published` names
+    methods drawn beside ours, dashed."""
     tasks = sorted({row["task"] for row in rows})
-    figure = matplotlib.figure.Figure(figsize=(12, 3.6 * len(tasks)), layout="constrained")
-    panels = figure.subplots(len(tasks), len(_X), sharey="row", squeeze=False)
+    size = 4 * len(against), 3.6 * len(tasks)
+    figure = matplotlib.figure.Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(len(tasks), len(against), sharey="row", squeeze=False)
     for task, row_of_panels in zip(tasks, panels, strict=True):
         methods = dict.fromkeys(row["method"] for row in rows if row["task"] == task)
         by_method = {method: curves(rows, task, method) for method in methods}
-        for axes, (name, label) in zip(row_of_panels, _X.items(), strict=True):
+        for axes, name in zip(row_of_panels, against, strict=True):
             for (method, found), colour in zip(by_method.items(), COLOURS, strict=False):
                 _draw_method(axes, method, found, name, colour)
-            axes.set_xlabel(label)
+            axes.set_xlabel(_X[name])
             plain(axes)
             axes.set_ylim(bottom=min(0.0, *(found.returns.min() for found in by_method.values())))
             axes.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
@@ -205,6 +210,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("results", nargs="+", type=pathlib.Path, help="CSV file of a study")
     parser.add_argument("--methods", nargs="+", help="of all that the files have")
     parser.add_argument("--published", nargs="*", choices=("sac", "curl", "drqv2"), default=[])
+    parser.add_argument("--against", nargs="+", choices=_X, default=[*_X], help="panels")
     parser.add_argument("--out", type=pathlib.Path, help="default: beside the first file, .png")
     args = parser.parse_args(argv)
     rows = [row for path in args.results for row in study.read(path)]
@@ -215,7 +221,7 @@ def main(argv: list[str] | None = None) -> None:
     out = args.out or args.results[0].with_suffix(".png")
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
-        draw(rows, args.published).savefig(out, dpi=130)
+        draw(rows, args.published, args.against).savefig(out, dpi=130)
         print(*summary(rows), f"wrote {out}", sep="\n")
     except UserError as error:
         parser.error(str(error))
