@@ -8,7 +8,8 @@ compares the encoders of each, on 256 observations drawn from all of its replay:
 
 - weights: how far a layer still is from its last weights, as a share of the way from its first;
 - cka: how like the last ones its features are (linear CKA), 1 for the same but for a rotation;
-- cka_before: the same with its features at the checkpoint before, as `--freeze_step=auto` does.
+- movement: the share of its way that it has gone, in terms of CKA, in the newer half of its
+  training, as `--freeze_step=auto` looks at it; where there is a checkpoint of half the step.
 
 Writes them to FILE.csv, and two pictures beside it: these curves for all seeds, and where each
 convolution looks (the energy of its features at each place) in one observation of the first run.
@@ -36,7 +37,7 @@ from seer_jax import config as config_lib
 from seer_jax.train import Run
 from seer_jax.types import Agent, Array, PyTree, UserError
 
-MEASURED = ("weights", "cka", "cka_before")
+MEASURED = ("weights", "cka", "movement")
 COLUMNS = ("layer", "task", "seed", "step", *MEASURED, *study.CONTEXT)
 _MAPS = 5  # encoders in the picture of where layers look
 
@@ -63,13 +64,13 @@ def read_run(logdir: pathlib.Path) -> tuple[config_lib.Config, Agent, dict[int, 
         run = Run(config, logdir, env, lambda: env, agent)
         with contextlib.closing(run):
             run.restore_or_start()
-            probe = run.functions.draw_probe(run.state.encoder, run.replay, run.keys.freeze)
+            probe = run.functions.draw_probe(run.replay, run.keys.freeze)
             first = run.functions.init(run.keys.init)
     encoders = {0: first.encoder}
     for step in steps:
         state, _ = checkpoint.restore_state(logdir, step)
         encoders[step] = checkpoint.rebuild(first, state).encoder
-    return config, agent, encoders, probe.view
+    return config, agent, encoders, probe
 
 
 def layers(agent: Agent, encoder: PyTree, view: Array) -> dict[str, Array]:
@@ -93,23 +94,24 @@ def compare(
     features_of: Callable[[PyTree], dict[str, Array]], encoders: dict[int, PyTree]
 ) -> list[dict[str, str]]:
     """Rows of layer, step and `MEASURED`."""
-    cka = jax.jit(settling.linear_cka)
-    first, last = (weights(encoders[step]) for step in (min(encoders), max(encoders)))
-    final = before = features_of(encoders[max(encoders)])
+    gram = jax.jit(settling.gram)
+    grams = {step: jax.tree.map(gram, features_of(encoders[step])) for step in encoders}
+    kernels = {step: weights(encoder) for step, encoder in encoders.items()}
+    first, last = min(encoders), max(encoders)
     rows = []
-    for step, encoder in encoders.items():
-        features, kernels = features_of(encoder), weights(encoder)
-        for layer in features:
-            way = np.linalg.norm(first[layer] - last[layer])
+    for step in encoders:
+        for layer, own in grams[step].items():
+            distance = lambda x, layer=layer: float(
+                np.linalg.norm(kernels[x][layer] - kernels[last][layer])
+            )
+            like = lambda x, layer=layer, own=own: float(settling.alignment(grams[x][layer], own))
+            moved = step > first and step % 2 == 0 and step // 2 in encoders
             found = {
-                "weights": float(np.linalg.norm(kernels[layer] - last[layer]) / way),
-                "cka": float(cka(features[layer], final[layer])),
-                "cka_before": float(cka(features[layer], before[layer]))
-                if step > min(encoders)
-                else float("nan"),
+                "weights": distance(step) / distance(first),
+                "cka": like(last),
+                "movement": (1 - like(step // 2)) / (1 - like(first)) if moved else float("nan"),
             }
             rows.append({"layer": layer, "step": str(step)} | {k: str(x) for k, x in found.items()})
-        before = features
     return rows
 
 
@@ -119,7 +121,7 @@ def draw(rows: list[dict[str, str]]) -> matplotlib.figure.Figure:
     labels = (
         "distance to the last weights",
         "CKA with the last features",
-        "CKA with those before",
+        "movement in the newer half",
     )
     panels = figure.subplots(1, len(MEASURED))
     convs_first = lambda layer: (not layer.startswith(("conv", "section")), layer)
@@ -132,13 +134,16 @@ def draw(rows: list[dict[str, str]]) -> matplotlib.figure.Figure:
             ends = min(map(len, of_seeds))
             steps = [int(row["step"]) for row in of_seeds[0][:ends]]
             values = np.array([[float(row[name]) for row in run[:ends]] for run in of_seeds])
-            axes.plot(steps, values.T, color=colour, linewidth=0.7, alpha=0.4)
-            axes.plot(steps, values.mean(axis=0), color=colour, linewidth=2, label=layer)
+            there = np.isfinite(values).all(axis=0)
+            x, values = np.array(steps)[there], values[:, there]
+            axes.plot(x, values.T, color=colour, linewidth=0.7, alpha=0.4)
+            axes.plot(x, values.mean(axis=0), color=colour, linewidth=2, label=layer)
         axes.set_title(label, loc="left", fontsize="medium")
         axes.set_xlabel("agent steps")
         axes.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
         plain(axes)
         axes.set_ylim(0, 1.02)
+    panels[-1].axhline(config_lib.Config.freeze_movement, color="0.5", linestyle=":")
     panels[0].legend(frameon=False, loc="best")
     return figure
 

@@ -41,7 +41,7 @@ class Config:
     """Length of the run, agent steps."""
     freeze_step: int | Literal["never", "auto"] = 10_000
     """Agent step at which the encoder freezes and replay turns into latents; never to keep training
-    it; auto to freeze once the latents of a probe batch have stopped moving. The official code
+    it; auto to freeze once the latents of a probe batch hardly move any more. The official code
     fixes a step for cartpole_swingup only (10,000 of 80,000); for other tasks paper takes the same
     eighth of the run, and the other presets choose their own, which are our choices."""
     frozen_updates: int = 1
@@ -52,15 +52,16 @@ class Config:
     freeze_step=0 alone the encoder is a random one. (8-bit latents freeze after the random steps:
     their scale is taken from those rows.)"""
     freeze_earliest: int = 5_000
-    """With freeze_step=auto: the step that draws the probe batch, the first that looks at it."""
+    """With freeze_step=auto: the step of the first look at the encoder. It is compared with itself
+    at half the step, so none freezes before twice this one."""
     freeze_latest: int = 40_000
     """With freeze_step=auto: the step that freezes in any case."""
-    freeze_check_every: int = 1_000
-    """With freeze_step=auto: agent steps between two looks at the probe batch."""
-    freeze_similarity: float = 0.98
-    """With freeze_step=auto: how like its last latents a probe batch's must be, as linear CKA."""
-    freeze_patience: int = 3
-    """With freeze_step=auto: looks in a row that must find them so."""
+    freeze_movement: float = 0.05
+    """With freeze_step=auto: the share of its way, in terms of linear CKA, that the encoder may
+    have gone in the newer half of its training to be frozen."""
+    freeze_patience: int = 1
+    """With freeze_step=auto: looks in a row that must find it so. Between two the step grows by
+    19%."""
     num_copies: int = 4
     """K, latents of independent random crops stored for each observation."""
     latent_dtype: Literal["float32", "bfloat16", "uint8", "int8"] = "float32"
@@ -210,7 +211,6 @@ def check(config: Config) -> None:
         "keep_checkpoints": 1,
         "log_every": 1,
         "freeze_earliest": 0,
-        "freeze_check_every": 1,
         "freeze_patience": 1,
         "seed": 0,
     }
@@ -230,9 +230,9 @@ def check(config: Config) -> None:
             f"freeze_latest={config.freeze_latest} is before "
             f"freeze_earliest={config.freeze_earliest}."
         )
-    if not 0 < config.freeze_similarity <= 1:
+    if not 0 < config.freeze_movement <= 1:
         raise UserError(
-            f"freeze_similarity={config.freeze_similarity} must lie above 0 and not above 1."
+            f"freeze_movement={config.freeze_movement} must lie above 0 and not above 1."
         )
     if config.last_freeze_step == 0 and config.latent_dtype in LARGEST_CODE:
         raise UserError(

@@ -49,8 +49,8 @@ class Functions(NamedTuple):
     act: jax.stages.Wrapped  # (state, stack, timestep, key, iteration) -> greedy action, stack
     encode_rows: jax.stages.Wrapped  # (frozen state, replay, age i32[R], key, number to fold in)
     #                          -> latents [R, N, K, ...]
-    draw_probe: jax.stages.Wrapped  # (encoder, replay, key) -> probe
-    look: jax.stages.Wrapped  # (encoder, probe) -> probe, similarity to the last look
+    draw_probe: jax.stages.Wrapped  # (replay, key) -> probe u8[P, H, W, k*C]
+    look: jax.stages.Wrapped  # (first, half, present encoder, probe) -> similarity, movement
 
 
 def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:

@@ -58,8 +58,8 @@ class Progress:
     episode_length: list[int] = dataclasses.field(default_factory=list)
     first_returns: list[float] = dataclasses.field(default_factory=list)  # settling.EPISODES
     newest_returns: list[float] = dataclasses.field(default_factory=list)  # as many at most
-    probed: int = 0  # step of the last look at the probe batch (freeze_step=auto)
-    calm: int = 0  # looks in a row that found it as it was, and the agent better than at first
+    looked: int = 0  # step of the last look at the encoder (freeze_step=auto)
+    calm: int = 0  # looks in a row that found it at rest, and the agent better than at first
     flops: float = 0.0  # acting, storing, updating and the conversion at the freeze
     seconds: float = 0.0  # wall-clock, earlier sessions included
 
@@ -126,7 +126,6 @@ class Run:
     replay: replay_lib.Replay
     stack: Array  # u8[N, k, H*W*C], the frames acting needs, newest last
     timestep: TimeStep  # seen, not yet acted on
-    probe: settling.Probe | None = None  # with freeze_step=auto, until it freezes
 
     def __init__(
         self,
@@ -152,6 +151,8 @@ class Run:
         self.keys = split(seeds.keys(config.seeds))
         self.sizes = freezing.plan(config, agent, env.spec)
         self.metrics: list[Metrics] = []  # of the dispatches since the last report, on device
+        # With freeze_step=auto until it freezes: the encoders of the last looks, newest last.
+        self.looks: list[PyTree] = []
         self.began = time.perf_counter()
         self.reported = (self.began, 0, 0)  # when, at which step and update
         self.progress = Progress()
@@ -300,28 +301,35 @@ class Run:
         )
 
     def settled(self) -> bool:
-        """Looks at the probe batch when it is time to; says whether it has stopped moving, after
-        the agent has begun to learn."""
+        """Looks at the encoder when it is time to; says whether it is at rest, after the agent has
+        begun to learn."""
         config, progress = self.config, self.progress
         # Without updates nothing moves, which is no reason to freeze.
-        if not progress.updates or progress.step < config.freeze_earliest:
+        due = max(config.freeze_earliest, settling.next_look(progress.looked))
+        if not progress.updates or progress.step < due:
             return False
-        if self.probe is not None and progress.step - progress.probed < config.freeze_check_every:
+        progress.looked = progress.step
+        now = self.agent.freeze(self.state).frozen
+        past = self.looks
+        # A copy: the next update is given the parameters to overwrite.
+        self.looks = [*past, jax.tree.map(jnp.copy, now)][-settling.LOOKS_BACK :]
+        if len(past) < settling.LOOKS_BACK:
             return False
-        progress.probed = progress.step
-        progress.flops += settling.PROBE_SIZE * self.agent.flops.encode
-        encoder = self.agent.freeze(self.state).frozen
-        if self.probe is None:
-            key = jax.random.fold_in(self.keys.freeze, progress.iteration)
-            self.probe = self.functions.draw_probe(encoder, self.replay, key)
-            return False
-        self.probe, similarity = self.functions.look(encoder, self.probe)
-        similarity = float(similarity)
+        first = self.agent.freeze(self.functions.init(self.keys.init)).frozen
+        key = jax.random.fold_in(self.keys.freeze, progress.iteration)
+        probe = self.functions.draw_probe(self.replay, key)
+        progress.flops += 3 * settling.PROBE_SIZE * self.agent.flops.encode
+        similarity, movement = jax.device_get(self.functions.look(first, past[0], now, probe))
         learned = settling.has_learned(progress.first_returns, progress.newest_returns)
-        calm = learned and similarity >= config.freeze_similarity
+        calm = learned and movement <= config.freeze_movement
         progress.calm = progress.calm + 1 if calm else 0
         self.loggers[0].write(
-            progress.step, {"freeze/cka": similarity, "freeze/learned": float(learned)}
+            progress.step,
+            {
+                "freeze/cka": float(similarity),
+                "freeze/movement": float(movement),
+                "freeze/learned": float(learned),
+            },
         )
         return progress.calm >= config.freeze_patience
 
@@ -343,7 +351,7 @@ class Run:
             chunk=max(1, _CHUNK_IMAGES // (self.config.num_copies * self.num_envs())),
             several=self.config.num_seeds > 1,
         )
-        self.probe = None
+        self.looks = []
         memory.give_back_freed()
         copies = self.num_envs() * self.config.num_copies
         self.progress.flops += self.agent.flops.encode * encoded * copies
@@ -464,7 +472,7 @@ class Run:
         items = {
             "state": self.state,
             "replay": replay_lib.trimmed(self.replay),
-            "loop": {"stack": self.stack, "timestep": self.timestep, "probe": self.probe},
+            "loop": {"stack": self.stack, "timestep": self.timestep, "looks": self.looks},
             "env": self.env.get_state(),
         }
         progress = dataclasses.replace(self.progress, seconds=self.seconds())
@@ -501,29 +509,25 @@ class Run:
             capacity, row = self.sizes.latent_capacity, self.sizes.latent_row
             scale = quantise.scale_shape(row.obs, self.config.num_seeds > 1)
         self.metrics = [Metrics.pack(each) for each in saved.pop("metrics")]
-        self.progress = Progress(**saved)
+        # Of the counters of other versions, those that this one has.
+        known = {field.name for field in dataclasses.fields(Progress)}
+        self.progress = Progress(**{name: x for name, x in saved.items() if name in known})
         self.reported = (time.perf_counter(), self.progress.step, self.progress.updates)
         self.state = jax.device_put(checkpoint.rebuild(state, items["state"]))
         size = int(items["replay"][".size"])
         held = replay_lib.trimmed_shape(size, row, self.prioritised(), scale)
         held = checkpoint.rebuild(held, items["replay"])
         self.replay = replay_lib.untrimmed(held, capacity)
+        numbers = {path.split("]")[1] for path in items["loop"] if path.startswith("['looks']")}
         loop = {
             "stack": jax.eval_shape(lambda: self.functions.empty_stack(self.env.spec.num_envs)),
             "timestep": jax.eval_shape(lambda x: x, self.env.reset()),
-            "probe": None,
+            "looks": [jax.eval_shape(self.agent.freeze, state).frozen for _ in numbers],
         }
-        if any(path.startswith("['probe']") for path in items["loop"]):
-            loop["probe"] = jax.eval_shape(
-                self.functions.draw_probe,
-                self.agent.freeze(self.state).frozen,
-                self.replay,
-                self.keys.freeze,
-            )
         loop = checkpoint.rebuild(loop, items["loop"])
         self.stack = jnp.asarray(loop["stack"])
         self.timestep = loop["timestep"]
-        self.probe = jax.device_put(loop["probe"])
+        self.looks = jax.device_put(loop["looks"])
         goes_on = self.env.set_state({path[2:-2]: array for path, array in items["env"].items()})
         if not goes_on:
             # Cut short, as by a time limit: the next step begins new episodes.

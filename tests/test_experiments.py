@@ -142,6 +142,10 @@ def test_an_encoder_comes_to_rest_at_its_last_checkpoint(copied, tmp_path):
         weights, cka = ([float(row[name]) for row in ours] for name in ("weights", "cka"))
         assert (weights[0], weights[-1]) == (1, 0) and cka[-1] == pytest.approx(1)
         assert cka[0] < cka[-2] and weights[0] > weights[-2]
+        movement = {int(row["step"]): float(row["movement"]) for row in ours}
+        halved = [20, 40, 60]  # whose halves are there
+        assert [step for step in movement if np.isfinite(movement[step])] == halved
+        assert all(movement[step] > 0 for step in halved)
     assert out.with_suffix(".png").exists() and (tmp_path / "convergence_maps.png").exists()
 
 

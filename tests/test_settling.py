@@ -38,20 +38,42 @@ def test_maps_are_taken_as_they_lie():
     np.testing.assert_allclose(settling.linear_cka(x, y), flat, rtol=1e-6)
 
 
+class TwoKinds:
+    """An agent with two kinds of latents, of a matrix each."""
+
+    encode = staticmethod(lambda encoder, view: {k: view @ w for k, w in encoder.items()})
+
+
 @pytest.mark.parametrize("moved", ["critic", "actor"])
 def test_a_look_reports_the_kind_of_latents_that_moved_most(moved):
-    class Agent:
-        encode = staticmethod(lambda encoder, view: {k: view @ w for k, w in encoder.items()})
+    view = normal(0, 200, 6)
+    first, now = ({kind: normal(i, 6, 6) for kind in ("critic", "actor")} for i in (1, 2))
+    half = now | {moved: now[moved] + 0.3 * normal(3, 6, 6)}
+    similarity, movement = settling.look(TwoKinds, first, half, now, view)
+    of_first, of_half, of_now = (view @ x[moved] for x in (first, half, now))
+    expected = settling.linear_cka(of_half, of_now)
+    np.testing.assert_allclose(similarity, expected, rtol=1e-5)
+    way = 1 - settling.linear_cka(of_first, of_now)
+    np.testing.assert_allclose(movement, (1 - expected) / way, rtol=1e-4)
+    assert 0 < movement < 1
 
-    view, weights = normal(0, 200, 6), {"critic": jnp.eye(6), "actor": jnp.eye(6)}
-    probe = settling.Probe(view, Agent.encode(weights, view))
-    weights[moved] = normal(1, 6, 6)
-    probe, similarity = settling.look(Agent, weights, probe)
-    np.testing.assert_allclose(
-        similarity, settling.linear_cka(view, view @ weights[moved]), rtol=1e-5
-    )
-    assert similarity < 0.95
-    np.testing.assert_allclose(settling.look(Agent, weights, probe)[1], 1, rtol=1e-5)
+
+def test_movement_is_of_the_newer_half_alone():
+    view, first, now = normal(0, 200, 6), *({"a": normal(i, 6, 6)} for i in (1, 2))
+    at_rest = settling.look(TwoKinds, first, now, now, view)
+    np.testing.assert_allclose(at_rest, (1, 0), atol=1e-5)
+    all_of_its_way = settling.look(TwoKinds, first, first, now, view)
+    np.testing.assert_allclose(all_of_its_way[1], 1, rtol=1e-5)
+    never_moved = settling.look(TwoKinds, now, now, now, view)
+    np.testing.assert_allclose(never_moved, (1, 1), atol=1e-5)
+
+
+def test_a_look_is_preceded_by_one_at_half_its_step():
+    steps = [1_000]
+    for _ in range(12):
+        steps.append(settling.next_look(steps[-1]))
+    for before, after in zip(steps, steps[settling.LOOKS_BACK :], strict=False):
+        assert after == pytest.approx(2 * before, rel=0.005)
 
 
 @pytest.mark.parametrize(

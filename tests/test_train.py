@@ -24,7 +24,7 @@ from runs import (
     read_metrics,
 )
 
-from seer_jax import checkpoint, dispatch, train
+from seer_jax import checkpoint, dispatch, settling, train
 from seer_jax import config as config_lib
 from seer_jax.agents import curl_sac
 from seer_jax.config import Config
@@ -270,67 +270,96 @@ def test_runs_pass_the_freeze(tmp_path, freeze_step, frozen_rows):
     assert phases == ["pixels"] * latent_from + ["latents"] * (3 - latent_from)
 
 
-# Of so small an encoder every look finds the latents as they were. Episodes return 15, 306, 1015,
-# 906, 2015, 1506, 3015, 2106, 4015: with the ninth, which ends at step 37, the agent has learned.
-AUTO = dict(
-    num_steps=48,
-    freeze_step="auto",
-    freeze_earliest=36,
-    freeze_latest=99,
-    freeze_check_every=2,
-    freeze_patience=2,
-)
+# Episodes return 15, 306, 1015, 906, 2015, 1506, 3015, 2106, 4015: with the ninth, which ends at
+# step 37, the agent has learned. These are the steps of looks; the fifth is the first to compare.
+LOOKS = (6, 8, 10, 12, 15, 18, 22, 27, 33, 40, 48, 58)
+AUTO = dict(num_steps=60, freeze_step="auto", freeze_earliest=6, freeze_latest=99)
 
 
-@pytest.mark.parametrize(
-    ("patience", "latest", "frozen_at", "last_look"),
-    [(2, 99, 40, 40), (99, 15, 15, 14), (99, 99, None, 48), (2, 7, 7, None)],
-)
-def test_auto_freezes_when_the_probe_is_calm(tmp_path, patience, latest, frozen_at, last_look):
-    run(tmp_path, **AUTO | dict(freeze_earliest=6, freeze_patience=patience, freeze_latest=latest))
+def looks_find(run, movements):
+    """Makes looks find these movements, in turn; takes the run to its freeze."""
+    movements = iter(movements)
+    run.functions = run.functions._replace(look=lambda *_: (0.9, next(movements)))
+    while run.state.frozen is None:
+        run.step()
+        run.freeze_if_due()
+    return run.progress.step
+
+
+@pytest.mark.parametrize(("latest", "frozen_at"), [(99, None), (17, 17), (7, 7)])
+def test_auto_freezes_at_the_latest_what_still_moves(tmp_path, latest, frozen_at):
+    run(tmp_path, **AUTO | dict(freeze_latest=latest, freeze_patience=99))
     lines = read_metrics(tmp_path)
     assert [step for step, _ in of(lines, "freeze/step")] == ([frozen_at] if frozen_at else [])
-    looks = range(8, last_look + 1, 2) if last_look else []  # the probe is drawn at 6
-    similarities = of(lines, "freeze/cka")
-    assert [step for step, _ in similarities] == [*looks]
-    assert all(0.99 < x < 1.01 for _, x in similarities)
+    looks = [step for step in LOOKS[settling.LOOKS_BACK :] if step < latest]
+    assert [step for step, _ in of(lines, "freeze/cka")] == looks
+    assert all(-0.01 < x < 1.01 for _, x in of(lines, "freeze/cka"))
+    assert len(of(lines, "freeze/movement")) == len(looks)
     assert of(lines, "freeze/learned") == [(step, float(step >= 37)) for step in looks]
 
 
-def test_auto_begins_to_count_anew_when_the_probe_has_moved(tmp_path):
-    similarities = iter([1, 0.5, 1, 0.97, 1, 1])
+@pytest.mark.parametrize(
+    ("movements", "patience", "frozen_at"),
+    [
+        ([0.01] * 6, 1, 40),  # it has not learned until 37
+        ([0.01] * 7, 2, 48),
+        ([1.0, 1.0, 0.5, 0.2, 0.1, 0.051, 0.05], 1, 48),
+    ],
+)
+def test_auto_freezes_what_is_at_rest(tmp_path, movements, patience, frozen_at):
+    with open_run(tmp_path, **AUTO | dict(freeze_patience=patience)) as run:
+        assert looks_find(run, movements) == frozen_at
+        assert run.looks == []
+
+
+def test_auto_begins_to_count_anew_when_the_encoder_has_moved(tmp_path):
+    with open_run(tmp_path, **AUTO | dict(freeze_patience=2, num_steps=99)) as run:
+        assert looks_find(run, [0.5] * 5 + [0.01, 0.2, 0.01, 0.01]) == 69
+
+
+def test_auto_compares_with_the_encoder_at_half_the_step(tmp_path):
+    seen, encoders = [], {}
     with open_run(tmp_path, **AUTO) as run:
-        look = lambda encoder, probe: (probe, next(similarities))
+
+        def look(first, half, now, probe):
+            assert probe.shape[0] == settling.PROBE_SIZE
+            assert_same_arrays(first, run.agent.freeze(run.functions.init(run.keys.init)).frozen)
+            before = LOOKS[LOOKS.index(run.progress.step) - settling.LOOKS_BACK]
+            assert_same_arrays(half, encoders[before])
+            seen.append(run.progress.step)
+            return 0.5, 0.5
+
         run.functions = run.functions._replace(look=look)
-        while run.state.frozen is None:
+        while run.progress.step < 40:
             run.step()
+            encoders[run.progress.step] = jax.tree.map(np.array, run.agent.freeze(run.state).frozen)
             run.freeze_if_due()
-        assert run.progress.step == 36 + 2 * 6
+    assert seen == [15, 18, 22, 27, 33, 40]
 
 
 def test_auto_does_not_mistake_a_run_without_updates_for_a_calm_one(tmp_path):
     run(tmp_path, **AUTO | {"freeze_earliest": 0})
-    lines = read_metrics(tmp_path)
-    # The first update is at step 5, the draw there, and looks at 7, 9, ...; 37 and 39 count.
-    assert [step for step, _ in of(lines, "freeze/cka")] == [*range(7, 40, 2)]
-    assert [step for step, _ in of(lines, "freeze/step")] == [39]
+    # The first update is at step 5, the first look there.
+    looks = of(read_metrics(tmp_path), "freeze/cka")
+    assert [step for step, _ in looks][:2] == [12, 15]
 
 
-def test_auto_resumes_with_its_probe(tmp_path):
+def test_auto_resumes_with_its_looks(tmp_path):
     (tmp_path / "whole").mkdir()
     (tmp_path / "cut").mkdir()
-    run(tmp_path / "whole", **AUTO)
-    with open_run(tmp_path / "cut", **AUTO) as cut:
-        while cut.progress.step < 39:
+    auto = AUTO | dict(freeze_movement=1.0, freeze_patience=2)
+    run(tmp_path / "whole", **auto)
+    with open_run(tmp_path / "cut", **auto) as cut:
+        while cut.progress.step < 42:
             cut.step()
             cut.freeze_if_due()
-        assert cut.probe is not None and cut.progress.calm == 1
+        assert len(cut.looks) == settling.LOOKS_BACK and cut.progress.calm == 1
         cut.evaluate()
         cut.save()
-    with open_run(tmp_path / "cut", **AUTO) as again:
+    with open_run(tmp_path / "cut", **auto) as again:
         assert again.progress.calm == 1
-        assert_same_arrays(again.probe, cut.probe)
-    run(tmp_path / "cut", **AUTO)
+        assert_same_arrays(again.looks, cut.looks)
+    run(tmp_path / "cut", **auto)
     assert_same_arrays(*(read_checkpoint(tmp_path / name)[0] for name in ("whole", "cut")))
 
 
