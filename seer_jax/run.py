@@ -1,10 +1,13 @@
 """`python -m seer_jax.run --task=walker_walk`: the command line."""
 
 import argparse
+import contextlib
 import dataclasses
+import fcntl
 import functools
 import pathlib
 import sys
+from collections.abc import Iterator
 from typing import get_args
 
 import tyro
@@ -91,6 +94,25 @@ def prepare_logdir(config: Config) -> pathlib.Path:
     return logdir
 
 
+@contextlib.contextmanager
+def held(logdir: pathlib.Path) -> Iterator[None]:
+    """Within, no other run can go on in the folder. A process that is killed lets go of it.
+
+    Raises:
+        UserError: if another does.
+    """
+    with open(logdir / "config.json", "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"Another process trains in {logdir}: wait for its end, or choose another --logdir."
+            ) from error
+        except OSError:
+            pass  # a file system without locks, as network drives can be
+        yield
+
+
 def _check_same(found: Config, wanted: Config) -> None:
     there, here = (dataclasses.asdict(c) | dataclasses.asdict(c.agent) for c in (found, wanted))
     names = [n for n in here if n not in ("agent", "logdir") and there[n] != here[n]]
@@ -120,7 +142,8 @@ def run(config: Config) -> int:
                 read_encoder()
         logdir = prepare_logdir(config)
         make_eval_env = lambda: build.make_eval_env(config)
-        train.train(config, logdir, env, make_eval_env, agent, read_encoder=read_encoder)
+        with held(logdir):
+            train.train(config, logdir, env, make_eval_env, agent, read_encoder=read_encoder)
     except train.Interrupted as stopped:
         print(f"seer_jax: {stopped} The same command resumes.", file=sys.stderr)
         return 130

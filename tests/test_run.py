@@ -141,6 +141,13 @@ def test_a_run_killed_while_it_wrote_its_configuration_starts(tmp_path):
     assert [x.name for x in tmp_path.iterdir()] == ["config.json"]
 
 
+def test_a_folder_that_another_run_trains_in(stopped, capsys):
+    with run.held(stopped):
+        code, _, err = call(capsys, stopped)
+        assert code == 2 and f"Another process trains in {stopped}: wait" in err
+    assert call(capsys, stopped)[0] == 0
+
+
 def test_another_configuration_is_refused_with_the_difference(trained, capsys):
     before = read_checkpoint(trained)[1]
     code, _, err = call(capsys, trained, "--num_steps=70", "--critic_lr=0.5", "--gamma=0.9")
