@@ -508,9 +508,7 @@ class Run:
             capacity, row = self.sizes.latent_capacity, self.sizes.latent_row
             scale = quantise.scale_shape(row.obs, self.config.num_seeds > 1)
         self.metrics = [Metrics.pack(each) for each in saved.pop("metrics")]
-        # Of the counters of other versions, those that this one has.
-        known = {field.name for field in dataclasses.fields(Progress)}
-        self.progress = Progress(**{name: x for name, x in saved.items() if name in known})
+        self.progress = Progress(**saved)
         self.reported = (time.perf_counter(), self.progress.step, self.progress.updates)
         self.state = jax.device_put(checkpoint.rebuild(state, items["state"]))
         size = int(items["replay"][".size"])
