@@ -104,12 +104,14 @@ def compare(
             distance = lambda x, layer=layer: float(
                 np.linalg.norm(kernels[x][layer] - kernels[last][layer])
             )
-            like = lambda x, layer=layer, own=own: float(settling.alignment(grams[x][layer], own))
-            moved = step > first and step % 2 == 0 and step // 2 in encoders
+            like = lambda x, layer=layer, own=own: settling.alignment(grams[x][layer], own)
+            halved = step > first and step % 2 == 0 and step // 2 in encoders
             found = {
                 "weights": distance(step) / distance(first),
-                "cka": like(last),
-                "movement": (1 - like(step // 2)) / (1 - like(first)) if moved else float("nan"),
+                "cka": float(like(last)),
+                "movement": float(settling.movement(like(step // 2), like(first)))
+                if halved
+                else float("nan"),
             }
             rows.append({"layer": layer, "step": str(step)} | {k: str(x) for k, x in found.items()})
     return rows

@@ -67,9 +67,15 @@ def look(
     """
     of_first, of_half, of_now = (agent.encode(encoder, probe) for encoder in (first, half, now))
     compare = lambda x, y: jnp.stack(jax.tree.leaves(jax.tree.map(linear_cka, x, y)))
-    similarity, way = compare(of_half, of_now), 1 - compare(of_first, of_now)
-    movement = jnp.where(way > 1e-6, (1 - similarity) / jnp.maximum(way, 1e-6), 1.0)
-    return jnp.min(similarity), jnp.max(movement)
+    similarity = compare(of_half, of_now)
+    return jnp.min(similarity), jnp.max(movement(similarity, compare(of_first, of_now)))
+
+
+def movement(to_half: Array, to_first: Array) -> Array:
+    """The share of its way that an encoder has gone in the newer half of its training, by its
+    similarity f32[...] to the encoder at half the step and to the first; 1 if it has not moved."""
+    way = 1 - to_first
+    return jnp.where(way > 1e-6, (1 - to_half) / jnp.maximum(way, 1e-6), 1.0)
 
 
 def has_learned(first: Sequence[float], newest: Sequence[float]) -> bool:

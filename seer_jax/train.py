@@ -335,6 +335,7 @@ class Run:
 
     def freeze(self) -> None:
         """Freezes the encoder and turns the rows held into latents; none are lost that fit."""
+        memory.give_back_freed()  # what updates used, before frames and latents are held together
         start, rows = time.perf_counter(), int(self.replay.size)
         before = self.replay_bytes()
         self.state = self.agent.freeze(self.state)

@@ -338,10 +338,10 @@ def test_auto_compares_with_the_encoder_at_half_the_step(tmp_path):
 
 
 def test_auto_does_not_mistake_a_run_without_updates_for_a_calm_one(tmp_path):
-    run(tmp_path, **AUTO | {"freeze_earliest": 0})
-    # The first update is at step 5, the first look there.
+    run(tmp_path, **AUTO | {"freeze_earliest": 0, "freeze_patience": 99})
+    # The first update is at step 5, the first look there, then at 6, 8, 10 and the steps below.
     looks = of(read_metrics(tmp_path), "freeze/cka")
-    assert [step for step, _ in looks][:2] == [12, 15]
+    assert [step for step, _ in looks] == [12, 15, 18, 22, 27, 33, 40, 48, 58]
 
 
 def test_auto_resumes_with_its_looks(tmp_path):
