@@ -6,8 +6,9 @@ product of the image cut into tiles, on any device and in both directions.
 XLA runs the forward pass and the input gradient of a small convolution near a CPU's matmul rate,
 but the weight gradient of a large batch at a fraction of it: the contraction runs over all images
 and misses every cache. Here, on CPU only, that gradient is a scan over a few images at a time,
-unfolded into patches that stay in cache and multiplied at once. The numbers are the same up to
-summation order; docs/performance.md has the measurements.
+unfolded into patches that stay in cache and multiplied at once. And within a loop both gradients
+are slow unless they are written as the forward pass is. The numbers are the same up to summation
+order; docs/performance.md has the measurements.
 
 The gradient of XLA's pooling, a search of each window, takes longer than all convolutions around
 it. Maxima along one axis, then the other, of slices that come of a reshape have gradients that are
@@ -64,21 +65,54 @@ def _backward(stride: int, saved: tuple[Array, Array], grad: Array) -> tuple[Arr
         padding="VALID",
         dimension_numbers=_DIMENSIONS,
     )
-    (x_grad,) = jax.vjp(lambda x: plain(x, kernel), x)[1](grad)
-
-    def default(x: Array, grad: Array) -> Array:
-        return jax.vjp(lambda kernel: plain(x, kernel), kernel)[1](grad)[0]
-
-    if x.nbytes < _SCANNED_INPUT:
-        return x_grad, default(x, grad)
-
-    def cpu(x: Array, grad: Array) -> Array:
-        return _scanned_kernel_grad(x, grad, kernel.shape, stride)
-
-    return x_grad, lax.platform_dependent(x, grad, default=default, cpu=cpu)
+    x_grad = lax.platform_dependent(
+        kernel,
+        grad,
+        default=lambda kernel, grad: jax.vjp(lambda x: plain(x, kernel), x)[1](grad)[0],
+        cpu=lambda kernel, grad: _input_grad(kernel, grad, x.shape, stride),
+    )
+    kernel_grad = _kernel_grad if x.nbytes < _SCANNED_INPUT else _scanned_kernel_grad
+    return x_grad, lax.platform_dependent(
+        x,
+        grad,
+        default=lambda x, grad: jax.vjp(lambda kernel: plain(x, kernel), kernel)[1](grad)[0],
+        cpu=lambda x, grad: kernel_grad(x, grad, kernel.shape, stride),
+    )
 
 
 _conv.defvjp(_forward, _backward)
+
+
+# XLA's CPU compiler brings convolutions into the form it is fast with only outside loops. These two
+# are in it already, kernels turned and dimensions in the order of `_DIMENSIONS`.
+
+
+def _input_grad(kernel: Array, grad: Array, shape: tuple[int, ...], stride: int) -> Array:
+    """The convolution of output gradients, spread by the stride, with the turned kernel."""
+    height, width = kernel.shape[:2]
+    rows, columns = (stride * (out - 1) + 1 for out in grad.shape[1:3])
+    return lax.conv_general_dilated(
+        grad,
+        kernel[::-1, ::-1].swapaxes(2, 3),
+        (1, 1),
+        [(height - 1, shape[1] - rows), (width - 1, shape[2] - columns)],
+        lhs_dilation=(stride, stride),
+        dimension_numbers=_DIMENSIONS,
+    )
+
+
+def _kernel_grad(x: Array, grad: Array, shape: tuple[int, ...], stride: int) -> Array:
+    """The convolution of inputs with output gradients, over images instead of channels."""
+    rows, columns = (stride * (out - 1) for out in grad.shape[1:3])
+    total = lax.conv_general_dilated(
+        x[:, : rows + shape[0], : columns + shape[1]].transpose(3, 1, 2, 0),
+        grad.transpose(1, 2, 0, 3),
+        (1, 1),
+        "VALID",
+        rhs_dilation=(stride, stride),
+        dimension_numbers=_DIMENSIONS,
+    )
+    return total.transpose(1, 2, 0, 3)
 
 
 def _scanned_kernel_grad(x: Array, grad: Array, shape: tuple[int, ...], stride: int) -> Array:

@@ -15,6 +15,7 @@ Acting, on a picture or a few, is batched on accelerators, whose time goes into 
 Where there are several devices, each takes an equal part of the learners. They never communicate.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -29,7 +30,6 @@ from seer_jax.replay import Replay
 from seer_jax.types import AgentState, Array, Key, PyTree, TimeStep
 
 _AXIS = "seed"
-_UNROLLED = 4  # learners that follow one another in a program for an accelerator
 # How arrays are spread over devices.
 LEARNERS: Any = P(_AXIS)
 ROWS: Any = P(None, _AXIS)
@@ -82,15 +82,16 @@ def lift(one: Programs) -> Programs:
         return _each(program, state, scale, (stack, timestep), key, batched=_on_accelerator())
 
     def learn(state: AgentState, replay: Replay, key: Key, *shared: Array) -> tuple:
-        def program(state: AgentState, scale: PyTree, key: Key, env: Array) -> tuple:
+        def program(state: AgentState, env: Array, scale: PyTree, key: Key) -> tuple:
             own = replay.replace(scale=scale)
             state, _, metrics = one.learn(state, own, key, *shared, env)
             return state.replace(step=None), metrics
 
-        envs = jnp.arange(key.shape[0])
-        learned, metrics = _each(
-            program, state, replay.scale, key, envs, batched=state.frozen is not None
-        )
+        own = (jnp.arange(key.shape[0]), replay.scale, key)
+        if state.frozen is None:
+            learned, metrics = _each_in_place(program, state, *own)
+        else:
+            learned, metrics = _each(program, state, *own, batched=True)
         return learned.replace(step=state.step + 1), None, metrics
 
     def act(state: AgentState, stack: Array, timestep: TimeStep, key: Key, *shared: Array) -> tuple:
@@ -124,18 +125,49 @@ def _each(program: Callable, state: AgentState, *arguments: PyTree, batched: boo
         What the program returns, leaves [S, ...].
     """
 
-    def of_one(part: PyTree) -> Any:
-        learner, *own = part
-        # Shared, because the program branches on it: batched, it would take both branches.
-        return program(learner.replace(step=state.step), *own)
-
     parts = (state.replace(step=None), *arguments)
+    run = functools.partial(_run, program, state.step)
     if batched:
-        return jax.vmap(of_one)(parts)
-    # In a loop XLA's CPU programs take three times as long (four learners of `quick`, two cores),
-    # a GPU's a sixth longer (three of `paper`, H100), but there compiling takes its time.
-    unroll = _UNROLLED if _on_accelerator() else True
-    return jax.lax.scan(lambda _, part: (None, of_one(part)), None, parts, unroll=unroll)[1]
+        return jax.vmap(run)(*parts)
+    return jax.lax.scan(lambda _, part: (None, run(*part)), None, parts, unroll=_unroll())[1]
+
+
+def _each_in_place(
+    program: Callable, state: AgentState, number: Array, *arguments: PyTree
+) -> tuple:
+    """`_each`, one after another, of a program that returns a learner's new state and more. The new
+    ones are written over the old; `_each` would stack them in new arrays.
+
+    Args:
+        program: takes a learner's state, its number and its part of each argument.
+        state: of all.
+        number: 0 to S - 1.
+        arguments: leaves [S, ...].
+
+    Returns:
+        The new states, and the rest with leaves [S, ...].
+    """
+
+    def one(states: AgentState, own: tuple) -> tuple:
+        i = own[0]
+        read = lambda x: jax.lax.dynamic_index_in_dim(x, i, keepdims=False)
+        write = lambda x, new: jax.lax.dynamic_update_index_in_dim(x, new, i, axis=0)
+        new, rest = _run(program, state.step, jax.tree.map(read, states), *own)
+        return jax.tree.map(write, states, new), rest
+
+    parts = (number, *arguments)
+    return jax.lax.scan(one, state.replace(step=None), parts, unroll=_unroll())
+
+
+def _run(program: Callable, step: Array, learner: AgentState, *own: PyTree) -> Any:
+    # The step is shared, because programs branch on it: batched, it would take both branches.
+    return program(learner.replace(step=step), *own)
+
+
+def _unroll() -> int:
+    """How many learners are written out: compiling them takes its time, but a GPU takes a sixth
+    longer for a loop (three learners of `paper`, H100). A CPU is faster with one."""
+    return 4 if _on_accelerator() else 1
 
 
 def _on_accelerator() -> bool:

@@ -1,5 +1,7 @@
 """The convolution and its own CPU gradient agree with lax's, whatever the sizes."""
 
+import re
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -45,6 +47,24 @@ def test_values_and_gradients_are_those_of_lax(height, width, kernel_height, ker
     ours, theirs = jax.jit(lambda: (results(conv.conv2d), results(plain)))()
     for mine, lax_own in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(mine, lax_own, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_in_a_loop_gradients_keep_the_form_that_a_cpu_is_fast_with(stride):
+    """As it is only outside loops that XLA's compiler brings them into it."""
+
+    def gradients(_, own):
+        x, kernel, grad = own
+        return None, jax.vjp(lambda x, k: conv.conv2d(x, k, stride), x, kernel)[1](grad)
+
+    out = (9 - 3) // stride + 1
+    own = normal(0, 5, 3, 9, 9, 2), normal(1, 5, 3, 3, 2, 4), normal(2, 5, 3, out, out, 4)
+    program = jax.jit(lambda own: lax.scan(gradients, None, own)[1]).lower(own).compile().as_text()
+    forms = re.findall(r"\bconvolution\(.*window=\{(.*?)\}.*dim_labels=([^,]*)", program)
+    assert len(forms) == 2
+    for window, dimensions in forms:
+        assert "reversal" not in window
+        assert dimensions == "b01f_01io->b01f"
 
 
 def test_the_gradient_keeps_float64():
