@@ -213,14 +213,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--against", nargs="+", choices=_X, default=[*_X], help="panels")
     parser.add_argument("--out", type=pathlib.Path, help="default: beside the first file, .png")
     args = parser.parse_args(argv)
-    rows = [row for path in args.results for row in study.read(path)]
-    if args.methods:
-        rows = [row for row in rows if row["method"] in args.methods]
-    if not rows:
-        parser.error(f"no results in {', '.join(map(str, args.results))}: run the study first")
     out = args.out or args.results[0].with_suffix(".png")
-    out.parent.mkdir(parents=True, exist_ok=True)
     try:
+        rows = study.read_all(args.results)
+        if args.methods:
+            rows = [row for row in rows if row["method"] in args.methods]
+        if not rows:
+            parser.error(f"no results in {', '.join(map(str, args.results))}: run the study first")
+        out.parent.mkdir(parents=True, exist_ok=True)
         draw(rows, args.published, args.against).savefig(out, dpi=130)
         print(*summary(rows), f"wrote {out}", sep="\n")
     except UserError as error:

@@ -3,9 +3,9 @@
     python -m experiments.scores experiments/results/freeze_or_never_*_atari100k.csv
 
 A row for each game and method: the score at the end of each run, in the order of the seeds, and
-means over the runs of it and of what they cost. DER is data-efficient Rainbow after 100,000 steps,
-as its papers evaluate it: n-step 10 and prioritised replay, where SEER has n-step 20 and uniform
-replay.
+means over the runs of it, of those of the last three evaluations, and of what they cost. DER is
+data-efficient Rainbow after 100,000 steps, as its papers evaluate it: n-step 10 and prioritised
+replay, where SEER has n-step 20 and uniform replay.
 """
 
 import argparse
@@ -38,7 +38,8 @@ def rows_of(results: plot.Rows) -> Iterator[list[str]]:
         random, human = REFERENCE_SCORES[game]
         yield [
             *(game, method, " ".join(f"{each:,.0f}" for each in scores)),
-            *(f"{score:,.0f}", f"{plot.normalised(game, score):.2f}"),
+            *(f"{score:,.0f}", f"{np.mean(found.returns[:, -3:]):,.0f}"),
+            f"{plot.normalised(game, score):.2f}",
             *(f"{random:,.0f}", f"{human:,.0f}"),
             f"{float(published[game]['der']):,.0f}" if game in published else "",
             *(f"{minutes:.0f}", f"{flops:.1e}"),
@@ -54,13 +55,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("results", nargs="+", type=pathlib.Path, help="CSV file of a study")
     args = parser.parse_args(argv)
     try:
-        rows = [*rows_of([row for path in args.results for row in study.read(path)])]
+        rows = [*rows_of(study.read_all(args.results))]
     except UserError as error:
         parser.error(str(error))
     if not rows:
         parser.error(f"no scores of Atari games in {', '.join(map(str, args.results))}")
-    header = ["game", "method", "score by seed", "mean", "of human", "random", "human", "DER"]
-    print(*table([*header, "minutes", "FLOPs", "replay MiB"], rows), sep="\n")
+    header = ["game", "method", "score by seed", "mean", "of last 3", "of human", "random", "human"]
+    print(*table([*header, "DER", "minutes", "FLOPs", "replay MiB"], rows), sep="\n")
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from benchmarks import measure
 from seer_jax import config as config_lib
 from seer_jax import run as run_lib
 from seer_jax.config import Config
+from seer_jax.types import UserError
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 MEASURED = ("step", "env_step", "return", "return_std", "flops", "replay_bytes", "hours")
@@ -133,6 +134,21 @@ def read(results: pathlib.Path) -> list[dict[str, str]]:
         return []
     with open(results, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def read_all(files: Sequence[pathlib.Path]) -> list[dict[str, str]]:
+    """Rows of several results together.
+
+    Raises:
+        UserError: if a file has something else, as those of `experiments.convergence`.
+    """
+    rows = []
+    for file in files:
+        found = read(file)
+        if found and set(COLUMNS) - set(found[0]):
+            raise UserError(f"{file} does not hold evaluations of runs by method.")
+        rows += found
+    return rows
 
 
 def append(results: pathlib.Path, rows: list[dict[str, str]]) -> None:

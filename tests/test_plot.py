@@ -84,7 +84,9 @@ def test_what_cannot_be_drawn_is_a_plain_message(tmp_path, capsys):
     write_results(tmp_path / "walk.csv", {"freeze": [300]})
     write_results(tmp_path / "pong.csv", {"freeze": [3]}, "Skiing")
     write_results(tmp_path / "other.csv", {"never": [300]}, "walker_stand")
+    (tmp_path / "layers.csv").write_text("layer,seed,step,cka\nconv0,0,0,1.0\n")
     for files, message in (
+        (["walk", "layers"], "layers.csv does not hold evaluations"),
         (["walk", "walk"], "the same seed"),
         (["walk", "other"], "no task that all"),
         (["pong"], "no scores to normalise"),
@@ -103,12 +105,13 @@ def test_scores_of_atari_beside_published_ones(tmp_path, capsys):
     write_results(tmp_path / "walk.csv", {"never": [400]})
     scores.main([f"{tmp_path}/{name}.csv" for name in ("krull", "boxing", "walk")])
     found = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
-    assert [row[1:5] for row in found] == [
-        ["never", "12", "12", "1.00"],
-        ["freeze", "2,000 3,000", "2,500", "0.84"],
-        ["never", "2,666", "2,666", "1.00"],
+    # Two evaluations each, at first 0: their mean is half of the score.
+    assert [row[1:6] for row in found] == [
+        ["never", "12", "12", "6", "1.00"],
+        ["freeze", "2,000 3,000", "2,500", "1,250", "0.84"],
+        ["never", "2,666", "2,666", "1,333", "1.00"],
     ]
-    assert [row[7] for row in found] == ["", "2,852", "2,852"]  # DER
-    assert found[1][8:10] == ["1", "1.0e+11"]
+    assert [row[8] for row in found] == ["", "2,852", "2,852"]  # DER
+    assert found[1][9:11] == ["1", "1.0e+11"]
     with pytest.raises(SystemExit, match="2"):
         scores.main([f"{tmp_path}/walk.csv"])
