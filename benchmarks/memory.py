@@ -24,6 +24,7 @@ from seer_jax import build, presets, train
 from seer_jax import replay as replay_lib
 
 _STEPS = 10
+_EPISODE = 501  # rows of walker_walk
 
 
 def resident() -> dict[str, int]:
@@ -114,9 +115,11 @@ def fill(run: train.Run, rows: int) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Prints the table and writes the records."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--rows", type=int, default=100_000, help="of frames in replay")
     parser.add_argument("--json", help="file to write the records to")
     args = parser.parse_args(argv)
+    if args.rows < _EPISODE:
+        parser.error(f"--rows must hold an episode: {_EPISODE} or more.")
     records = measure_run(args.rows)
     mib = lambda number: f"{number / 2**20:12,.0f}"
     print(f"{'MiB':29}{'needed':>12}{'peak':>12}{'over':>8}{'settled':>12}{'base':>12}")

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
         (env, ["--tasks", "cartpole_swingup", "--repeats=1"], ["cartpole_swingup/frame/fast"]),
         (conv, ["--repeats=1"], ["paper 1/forward", "quick 2/weights", "quick 2/weights/xla"]),
         (growth, ["--axes", "num_seeds", "--repeats=1"], ["num_seeds/8/latents"]),
-        (memory, ["--rows=300"], ["memory/pixels", "memory/freeze", "memory/latents"]),
+        (memory, ["--rows=600"], ["memory/pixels", "memory/freeze", "memory/latents"]),
     ],
 )
 def test_it_writes_its_records(tmp_path, module, arguments, names):
