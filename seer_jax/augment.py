@@ -25,7 +25,8 @@ def random_crop(key: Key, obs: Array, size: int) -> Array:
     crop = lambda image, offset: jax.lax.dynamic_slice(
         image, (offset[0], offset[1], 0), (size, size, channels)
     )
-    return jax.vmap(crop)(obs, offsets)
+    # Else XLA's CPU compiler works out anew for every pixel where its crop lies.
+    return jax.lax.optimization_barrier(jax.vmap(crop)(obs, offsets))
 
 
 def center_crop(obs: Array, size: int) -> Array:

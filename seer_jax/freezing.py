@@ -50,9 +50,7 @@ def encode_with_copies(
         return latents, jax.tree.map(lambda x: jnp.repeat(x[:, None], copies, axis=1), latents)
     batch = obs.shape[0]
     views = agent.view(jnp.repeat(obs, copies, axis=0), key)
-    # Else XLA's CPU compiler works out anew for every pixel where its crop lies.
-    views = jax.lax.optimization_barrier(jnp.concatenate([plain, views]))
-    latents = agent.encode(encoder, views)
+    latents = agent.encode(encoder, jnp.concatenate([plain, views]))
     return (
         jax.tree.map(lambda x: x[:batch], latents),
         jax.tree.map(lambda x: x[batch:].reshape(batch, copies, *x.shape[1:]), latents),

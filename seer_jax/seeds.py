@@ -124,7 +124,6 @@ def _each(program: Callable, state: AgentState, *arguments: PyTree, batched: boo
     Returns:
         What the program returns, leaves [S, ...].
     """
-
     parts = (state.replace(step=None), *arguments)
     run = functools.partial(_run, program, state.step)
     if batched:
