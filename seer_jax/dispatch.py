@@ -8,7 +8,7 @@ When the encoder has moved to `state.frozen`, each program is traced once more.
 import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +44,7 @@ class Functions(NamedTuple):
     empty_stack: Callable[[int], Array]  # (N) -> stack u8[N, k, H*W*C]
     act_and_store: jax.stages.Wrapped  # (state, replay, stack, timestep, key, iteration, random=)
     #                          -> action, replay, stack, metrics
-    learn: jax.stages.Wrapped  # (state, priorities, replay without them, key, update, beta)
+    learn: Any  # (state, priorities, replay without them, key, update, beta)
     #                          -> state, priorities, metrics
     act: jax.stages.Wrapped  # (state, stack, timestep, key, iteration) -> greedy action, stack
     encode_rows: jax.stages.Wrapped  # (frozen state, replay, age i32[R], key, number to fold in)
@@ -66,14 +66,14 @@ def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:
         whole, part = _shardings(config.batch_size)
         compiled = functools.partial(jax.jit, out_shardings=whole)
         share = lambda batch: jax.lax.with_sharding_constraint(batch, part)
-    of_run = programs.make(config, agent, spec, read_frames, share)
+    of_run = of_one = programs.make(config, agent, spec, read_frames, share)
     if config.num_seeds > 1:
         of_run = seeds.lift(of_run)
     spread = functools.partial(seeds.spread, seeds.mesh(config.num_seeds))
     own, shared = seeds.LEARNERS, seeds.SHARED
 
     def act_and_store(
-        state: AgentState,
+        state: AgentState | seeds.Apart,
         replay: Replay,
         stack: Array,
         timestep: TimeStep,
@@ -87,7 +87,7 @@ def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:
 
         arguments = (seeds.STATE, seeds.REPLAY, own, own, own, shared)
         program = spread(program, arguments, (own, seeds.REPLAY, own, own))
-        return program(state, replay, stack, timestep, key, iteration)
+        return program(seeds.together(state), replay, stack, timestep, key, iteration)
 
     def learn(
         state: AgentState,
@@ -101,6 +101,12 @@ def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:
         program = spread(of_run.learn, arguments, (seeds.STATE, None, own))
         return program(state, replay.replace(priorities=priorities), key, update, beta)
 
+    def learn_one(
+        state: AgentState, replay: Replay, keys: Key, number: Array, update: Array, beta: Array
+    ) -> tuple[AgentState, Metrics]:
+        state, _, metrics = of_one.learn(state, replay, keys[number], update, beta, number)
+        return state, metrics
+
     def encode_rows(
         state: AgentState, replay: Replay, age: Array, key: Key, number: Array | int
     ) -> PyTree:
@@ -111,18 +117,39 @@ def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:
         arguments = (seeds.STATE, seeds.REPLAY, shared, own, shared)
         return spread(program, arguments, seeds.ROWS)(state, replay, age, key, number)
 
+    def act(state: AgentState | seeds.Apart, *rest: PyTree) -> tuple[Array, Array]:
+        program = spread(of_run.act, (seeds.STATE, own, own, own, shared), (own, own))
+        return program(seeds.together(state), *rest)
+
+    compiled_learn: Any = compiled(learn, donate_argnames=("state", "priorities"))
+    if seeds.apart_until_freeze(config.num_seeds):
+        of_each = compiled(learn_one, donate_argnames="state")
+        compiled_learn = functools.partial(_learn_apart_until_freeze, of_each, compiled_learn)
     frames_shape = (config.frame_stack, math.prod(spec.obs_shape))
-    act = spread(of_run.act, (seeds.STATE, own, own, own, shared), (own, own))
     return Functions(
         compiled(of_run.init),
         lambda num_envs: jnp.zeros((num_envs, *frames_shape), jnp.uint8),
         compiled(act_and_store, static_argnames="random", donate_argnames=("replay", "stack")),
-        compiled(learn, donate_argnames=("state", "priorities")),
+        compiled_learn,
         compiled(act, donate_argnums=1),
         compiled(encode_rows),
         compiled(functools.partial(settling.draw, agent, read_frames)),
         compiled(functools.partial(settling.look, agent)),
     )
+
+
+def _learn_apart_until_freeze(
+    of_each: Callable,
+    of_all: Callable,
+    state: AgentState | seeds.Apart,
+    priorities: None,
+    replay: Replay,
+    *rest: Array,
+) -> tuple[AgentState | seeds.Apart, None, Metrics]:
+    if isinstance(state, AgentState) and state.frozen is not None:
+        return of_all(state, priorities, replay, *rest)
+    state, metrics = seeds.learn_apart(of_each, state, replay, *rest)
+    return state, None, metrics
 
 
 def _shardings(batch_size: int) -> tuple[NamedSharding, NamedSharding]:

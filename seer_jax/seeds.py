@@ -12,6 +12,9 @@ environment. Where an encoder runs on batches they go one after another, as conv
 kernels as examples are slow; what is left after the freeze is batched, and one matmul serves all.
 Acting, on a picture or a few, is batched on accelerators, whose time goes into starting kernels.
 
+On a CPU, one learner's update before the freeze keeps all cores busy, and cutting its state out of
+those of all would come on top: there the states are `Apart` until the freeze.
+
 Where there are several devices, each takes an equal part of the learners. They never communicate.
 """
 
@@ -19,6 +22,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,7 +31,7 @@ from jax.sharding import PartitionSpec as P
 
 from seer_jax.programs import Programs
 from seer_jax.replay import Replay
-from seer_jax.types import AgentState, Array, Key, PyTree, TimeStep
+from seer_jax.types import AgentState, Array, Key, Metrics, PyTree, TimeStep
 
 _AXIS = "seed"
 # How arrays are spread over devices.
@@ -36,6 +40,32 @@ ROWS: Any = P(None, _AXIS)
 SHARED: Any = P()
 STATE = AgentState(LEARNERS, LEARNERS, LEARNERS, LEARNERS, SHARED)
 REPLAY = Replay(ROWS, SHARED, SHARED, None, LEARNERS)
+
+
+class Apart(flax.struct.PyTreeNode):
+    """States of several learners before the freeze, each with arrays of its own."""
+
+    each: tuple[AgentState, ...]
+
+    @property
+    def frozen(self) -> None:
+        """As of an `AgentState` before the freeze."""
+
+
+def apart(state: AgentState) -> Apart:
+    """The states of all learners, one by one. No two share an array, so each can be donated."""
+    step, count = state.step, jax.tree.leaves(state.params)[0].shape[0]
+    cut = lambda i: jax.tree.map(lambda x: x[i], state.replace(step=None))
+    return Apart(tuple(cut(i).replace(step=jnp.copy(step)) for i in range(count)))
+
+
+def together(state: AgentState | Apart) -> AgentState:
+    """States in the layout above, if they are not in it."""
+    if isinstance(state, AgentState):
+        return state
+    step = state.each[0].step
+    parts = [part.replace(step=None) for part in state.each]
+    return jax.tree.map(lambda *x: jnp.stack(x), *parts).replace(step=step)
 
 
 def keys(seeds: list[int]) -> Key:
@@ -54,6 +84,11 @@ def mesh(num_seeds: int) -> Mesh | None:
     devices = jax.local_devices()
     count = max(n for n in range(1, len(devices) + 1) if num_seeds % n == 0)
     return Mesh(np.array(devices[:count]), (_AXIS,)) if count > 1 else None
+
+
+def apart_until_freeze(num_seeds: int) -> bool:
+    """Whether the states of learners are `Apart` until the freeze."""
+    return num_seeds > 1 and mesh(num_seeds) is None and not _on_accelerator()
 
 
 def spread(devices: Mesh | None, program: Callable, arguments: PyTree, results: PyTree) -> Callable:
@@ -110,6 +145,29 @@ def lift(one: Programs) -> Programs:
         return jax.tree.map(lambda x: jnp.moveaxis(x[:, :, 0], 0, 1), latents)
 
     return Programs(init, choose, learn, act, encode_rows)
+
+
+def learn_apart(
+    one: Callable[..., tuple[AgentState, Metrics]],
+    state: AgentState | Apart,
+    replay: Replay,
+    key: Key,
+    *shared: Array,
+) -> tuple[Apart, Metrics]:
+    """An update of each learner by itself.
+
+    Args:
+        one: compiled (state, replay, keys [S], number, *shared) -> state, metrics, of the learner
+            of that number.
+        state: of all, donated.
+        replay: of all.
+        key: [S].
+        shared: what is the same for all.
+    """
+    states = state.each if isinstance(state, Apart) else apart(state).each
+    learned = [one(own, replay, key, np.int32(i), *shared) for i, own in enumerate(states)]
+    states, metrics = zip(*learned, strict=True)
+    return Apart(states), jax.tree.map(lambda *x: jnp.stack(x), *metrics)
 
 
 def _each(program: Callable, state: AgentState, *arguments: PyTree, batched: bool) -> Any:

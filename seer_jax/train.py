@@ -115,14 +115,14 @@ def train(
         if run.freeze_if_due() or fresh:
             run.evaluate()
         run.loop(stop_requested)
-    return run.state
+    return seeds.together(run.state)
 
 
 class Run:
     """The parts of one run, and what happens to them in `loop`."""
 
     loggers: list[Logger]  # one for each learner; the first speaks for all
-    state: AgentState
+    state: AgentState | seeds.Apart
     replay: replay_lib.Replay
     stack: Array  # u8[N, k, H*W*C], the frames acting needs, newest last
     timestep: TimeStep  # seen, not yet acted on
@@ -309,7 +309,7 @@ class Run:
         if not progress.updates or progress.step < due:
             return False
         progress.looked = progress.step
-        now = self.agent.freeze(self.state).frozen
+        now = self.agent.freeze(seeds.together(self.state)).frozen
         past = self.looks
         # A copy: the next update is given the parameters to overwrite.
         self.looks = [*past, jax.tree.map(jnp.copy, now)][-settling.LOOKS_BACK :]
@@ -338,7 +338,7 @@ class Run:
         memory.give_back_freed()  # what updates used, before frames and latents are held together
         start, rows = time.perf_counter(), int(self.replay.size)
         before = self.replay_bytes()
-        self.state = self.agent.freeze(self.state)
+        self.state = self.agent.freeze(seeds.together(self.state))
         if self.read_encoder is not None:
             self.state = self.state.replace(frozen=self.read_encoder())
         self.replay, quality, encoded = freezing.to_latents(
@@ -470,7 +470,7 @@ class Run:
         if not all(np.isfinite(x).all() for x in jax.device_get(jax.tree.leaves(self.state))):
             raise _diverged("A parameter or an optimiser's moment")
         items = {
-            "state": self.state,
+            "state": seeds.together(self.state),
             "replay": replay_lib.trimmed(self.replay),
             "loop": {"stack": self.stack, "timestep": self.timestep, "looks": self.looks},
             "env": self.env.get_state(),
@@ -558,7 +558,7 @@ class Run:
 
 def run_episodes(
     functions: dispatch.Functions,
-    state: AgentState,
+    state: AgentState | seeds.Apart,
     env: Env,
     episodes: int,
     seeds_of: list[int],

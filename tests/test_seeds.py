@@ -20,11 +20,11 @@ from runs import (
 )
 
 import seer_jax
-from seer_jax import build, programs, run, seeds
+from seer_jax import build, dispatch, freezing, programs, run, seeds
 from seer_jax import config as config_lib
 from seer_jax import replay as replay_lib
 from seer_jax.envs.fake import FakeEnv
-from seer_jax.types import LAST, MID, TimeStep, UserError
+from seer_jax.types import FIRST, LAST, MID, Row, TimeStep, UserError
 
 pytestmark = pytest.mark.usefixtures("compile_once")
 
@@ -103,13 +103,42 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(together, tmp_path):
         assert read_evals(folders[0]) == read_evals(folders[1])
 
 
-@pytest.mark.parametrize("frozen", [False, True])
-def test_acting_in_one_batch_as_on_an_accelerator_is_acting_in_turn(monkeypatch, frozen):
+@pytest.fixture
+def two():
+    """Two learners: configuration, agent, the environment's sizes and their programs in one."""
     config = run.parse([*FLAGS, "--num_seeds=2", "--seed=4"])
     spec = FakeEnv(num_envs=2, obs_shape=(24, 24, 3)).spec
     agent = build.make_agent(config, spec)
     read = replay_lib.stacked_frames(spec.obs_shape, config.frame_stack, spec.stack_pad)
-    several = seeds.lift(programs.make(config, agent, spec, read, lambda batch: batch))
+    one = programs.make(config, agent, spec, read, lambda batch: batch)
+    return config, agent, spec, seeds.lift(one)
+
+
+def test_learning_in_a_loop_as_on_an_accelerator_is_learning_apart(two):
+    config, agent, spec, several = two
+    keys = seeds.keys(config.seeds)
+    state = several.init(keys)
+    replay = replay_lib.init(20, freezing.plan(config, agent, spec).frame_row)
+    random = np.random.default_rng(0)
+    for step in range(10):
+        frame = random.integers(0, 256, replay.rows.obs.shape[1:], np.uint8)
+        action = random.uniform(-1, 1, replay.rows.action.shape[1:])
+        ones = np.ones(2, np.float32)
+        kind = np.full(2, MID if step else FIRST, np.int32)
+        replay = replay_lib.add(replay, Row(frame, action, ones, ones, kind))
+    shared = np.int32(0), np.float32(0)
+    in_loop, _, expected = jax.jit(several.learn)(state, replay, keys, *shared)
+    learn = dispatch.compile_functions(config, agent, spec).learn
+    learned, _, metrics = learn(state, None, replay, keys, *shared)
+    assert isinstance(learned, seeds.Apart)
+    np.testing.assert_allclose(metrics.values, expected.values, rtol=1e-4, atol=1e-5)
+    for x, y in zip(*map(jax.tree.leaves, (seeds.together(learned), in_loop)), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_acting_in_one_batch_as_on_an_accelerator_is_acting_in_turn(monkeypatch, two, frozen):
+    config, agent, spec, several = two
     keys = seeds.keys(config.seeds)
     state = several.init(keys)
     state = agent.freeze(state) if frozen else state
