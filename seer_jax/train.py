@@ -509,7 +509,13 @@ class Run:
             capacity, row = self.sizes.latent_capacity, self.sizes.latent_row
             scale = quantise.scale_shape(row.obs, self.config.num_seeds > 1)
         self.metrics = [Metrics.pack(each) for each in saved.pop("metrics")]
-        self.progress = Progress(**saved)
+        try:
+            self.progress = Progress(**saved)
+        except TypeError as error:
+            raise UserError(
+                f"The run in {self.logdir} was made by another version of seer_jax: go on with "
+                "that one, or choose another --logdir to start anew."
+            ) from error
         self.reported = (time.perf_counter(), self.progress.step, self.progress.updates)
         self.state = jax.device_put(checkpoint.rebuild(state, items["state"]))
         size = int(items["replay"][".size"])

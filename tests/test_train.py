@@ -544,6 +544,16 @@ def test_resuming_compiles_nothing_new(standard, tmp_path):
     assert programs_compiled() == before
 
 
+def test_the_run_of_another_version_is_a_plain_message(tmp_path):
+    run(tmp_path, num_steps=3)
+    folder = tmp_path / "checkpoints" / "3"
+    (folder / "checksums.json").unlink()
+    counters = folder / "progress" / "metadata"
+    counters.write_text(counters.read_text().replace('"looked"', '"had_another_name"'))
+    with pytest.raises(UserError, match="made by another version of seer_jax"):
+        run(tmp_path, num_steps=3)
+
+
 def test_a_second_signal_is_not_held_back(tmp_path):
     def stop_twice():
         stop()
