@@ -119,8 +119,8 @@ def _atari_paper(task: str) -> Config:
 
 def _atari_100k(task: str) -> Config:
     """The same agent for 100,000 steps. It freezes where the official script does, not at the same
-    tenth of a run: by 10,000 steps the encoder has seen few rewards, and of nine runs frozen at
-    25,000 one never recovered (docs/freezing.md)."""
+    tenth of a run: by 10,000 steps the encoder has seen few rewards, by 50,000 it is at rest
+    (docs/freezing.md)."""
     return dataclasses.replace(
         _atari_paper(task),
         preset="atari100k",
