@@ -146,7 +146,7 @@ def _learn_apart_until_freeze(
     replay: Replay,
     *rest: Array,
 ) -> tuple[AgentState | seeds.Apart, None, Metrics]:
-    if isinstance(state, AgentState) and state.frozen is not None:
+    if state.frozen is not None:
         return of_all(state, priorities, replay, *rest)
     state, metrics = seeds.learn_apart(of_each, state, replay, *rest)
     return state, None, metrics

@@ -20,11 +20,12 @@ from runs import (
 )
 
 import seer_jax
+from benchmarks.update import filled
 from seer_jax import build, dispatch, freezing, programs, run, seeds
 from seer_jax import config as config_lib
 from seer_jax import replay as replay_lib
 from seer_jax.envs.fake import FakeEnv
-from seer_jax.types import FIRST, LAST, MID, Row, TimeStep, UserError
+from seer_jax.types import LAST, MID, TimeStep, UserError
 
 pytestmark = pytest.mark.usefixtures("compile_once")
 
@@ -118,14 +119,7 @@ def test_learning_in_a_loop_as_on_an_accelerator_is_learning_apart(two):
     config, agent, spec, several = two
     keys = seeds.keys(config.seeds)
     state = several.init(keys)
-    replay = replay_lib.init(20, freezing.plan(config, agent, spec).frame_row)
-    random = np.random.default_rng(0)
-    for step in range(10):
-        frame = random.integers(0, 256, replay.rows.obs.shape[1:], np.uint8)
-        action = random.uniform(-1, 1, replay.rows.action.shape[1:])
-        ones = np.ones(2, np.float32)
-        kind = np.full(2, MID if step else FIRST, np.int32)
-        replay = replay_lib.add(replay, Row(frame, action, ones, ones, kind))
+    replay = filled(replay_lib.init(20, freezing.plan(config, agent, spec).frame_row))
     shared = np.int32(0), np.float32(0)
     in_loop, _, expected = jax.jit(several.learn)(state, replay, keys, *shared)
     learn = dispatch.compile_functions(config, agent, spec).learn
