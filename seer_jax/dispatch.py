@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from seer_jax import programs, seeds, settling
+from seer_jax import memory, programs, seeds, settling
 from seer_jax import replay as replay_lib
 from seer_jax.config import Config
 from seer_jax.replay import Priorities, Replay
@@ -121,9 +121,12 @@ def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:
         program = spread(of_run.act, (seeds.STATE, own, own, own, shared), (own, own))
         return program(seeds.together(state), *rest)
 
-    compiled_learn: Any = compiled(learn, donate_argnames=("state", "priorities"))
+    options = memory.temporaries_in_blocks(_largest_array(config, agent, spec))
+    compiled_learn: Any = compiled(
+        learn, donate_argnames=("state", "priorities"), compiler_options=options
+    )
     if seeds.apart_until_freeze(config.num_seeds):
-        of_each = compiled(learn_one, donate_argnames="state")
+        of_each = compiled(learn_one, donate_argnames="state", compiler_options=options)
         compiled_learn = functools.partial(_learn_apart_until_freeze, of_each, compiled_learn)
     frames_shape = (config.frame_stack, math.prod(spec.obs_shape))
     return Functions(
@@ -136,6 +139,16 @@ def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:
         compiled(functools.partial(settling.draw, agent, read_frames)),
         compiled(functools.partial(settling.look, agent)),
     )
+
+
+def _largest_array(config: Config, agent: Agent, spec: EnvSpec) -> int:
+    """Bytes of the largest array, float32, that the encoder makes of a batch."""
+    height, width, channels = spec.obs_shape
+    obs = jax.ShapeDtypeStruct((1, height, width, channels * config.frame_stack), jnp.uint8)
+    encode = lambda state, obs: agent.encode(state.encoder, agent.view(obs))
+    made = jax.make_jaxpr(encode)(jax.eval_shape(agent.init, jax.random.key(0)), obs)
+    sizes = [math.prod(out.aval.shape) for each in made.eqns for out in each.outvars]
+    return 4 * config.batch_size * max(sizes)
 
 
 def _learn_apart_until_freeze(

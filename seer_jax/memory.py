@@ -8,7 +8,8 @@ import sys
 
 import jax
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # of glibc's malloc.h
+_THREAD_HEAP = 64 << 20  # bytes; glibc maps larger blocks of a thread anew each time
 
 
 def available_bytes() -> int | None:
@@ -53,6 +54,16 @@ def keep_freed() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_THRESHOLD, 2**30)  # larger ones, as of replay, still come and go alone
         libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        libc.mallopt(_M_TOP_PAD, _THREAD_HEAP)  # or a thread's heap that falls empty is given back
+
+
+def temporaries_in_blocks(largest: int) -> dict[str, int]:
+    """Compiler options for a program whose arrays have up to `largest` bytes: on a CPU temporaries
+    in blocks that `keep_freed` can keep, instead of in a single one."""
+    block = _THREAD_HEAP - (4 << 20)  # beside what else is in the heap
+    if jax.default_backend() != "cpu" or largest > block:  # of a larger one XLA would warn
+        return {}
+    return {"xla_multiheap_size_constraint_per_heap": block}
 
 
 def give_back_freed() -> None:

@@ -1,0 +1,43 @@
+"""What updates free stays with the process."""
+
+import platform
+import resource
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from seer_jax import memory
+
+ARRAY = 40 << 20  # bytes; three of them do not fit into a heap of one of glibc's threads
+
+
+def three_temporaries(x):
+    return sum(each[:1] for each in jax.lax.optimization_barrier((x + 1, x * 2, x - 3)))
+
+
+def pages_fetched(function, *args, calls=8):
+    """From the system, in a call, after some that have fetched what they need."""
+    for _ in range(calls):
+        jax.block_until_ready(function(*args))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(calls):
+        jax.block_until_ready(function(*args))
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / calls
+
+
+@pytest.mark.skipif(
+    jax.default_backend() != "cpu" or platform.libc_ver()[0] != "glibc",
+    reason="temporaries are cut, and freed memory kept, on CPUs and by glibc alone",
+)
+def test_temporaries_in_blocks_are_kept():
+    memory.keep_freed()
+    x = jnp.zeros(ARRAY // 4)
+    options = memory.temporaries_in_blocks(ARRAY)
+    pages = 3 * ARRAY / resource.getpagesize()
+    assert pages_fetched(jax.jit(three_temporaries), x) > 0.9 * pages
+    assert pages_fetched(jax.jit(three_temporaries, compiler_options=options), x) < 0.1 * pages
+
+
+def test_arrays_larger_than_a_block_are_left_alone():
+    assert memory.temporaries_in_blocks(64 << 20) == {}
