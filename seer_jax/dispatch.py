@@ -146,7 +146,7 @@ def _largest_array(config: Config, agent: Agent, spec: EnvSpec) -> int:
     height, width, channels = spec.obs_shape
     obs = jax.ShapeDtypeStruct((1, height, width, channels * config.frame_stack), jnp.uint8)
     encode = lambda state, obs: agent.encode(state.encoder, agent.view(obs))
-    made = jax.make_jaxpr(encode)(jax.eval_shape(agent.init, jax.random.key(0)), obs)
+    made: Any = jax.make_jaxpr(encode)(jax.eval_shape(agent.init, jax.random.key(0)), obs)
     sizes = [math.prod(out.aval.shape) for each in made.eqns for out in each.outvars]
     return 4 * config.batch_size * max(sizes)
 

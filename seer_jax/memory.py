@@ -10,6 +10,9 @@ import jax
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # of glibc's malloc.h
 _THREAD_HEAP = 64 << 20  # bytes; glibc maps larger blocks of a thread anew each time
+# XLA runs programs in as many threads, each of which keeps temporaries of its own: at the paper's
+# sizes 350 MiB.
+_FEW_CORES = (os.cpu_count() or 1) <= 4
 
 
 def available_bytes() -> int | None:
@@ -54,14 +57,16 @@ def keep_freed() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_THRESHOLD, 2**30)  # larger ones, as of replay, still come and go alone
         libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-        libc.mallopt(_M_TOP_PAD, _THREAD_HEAP)  # or a thread's heap that falls empty is given back
+        if _FEW_CORES:  # a heap that falls empty is kept too
+            libc.mallopt(_M_TOP_PAD, _THREAD_HEAP)
 
 
 def temporaries_in_blocks(largest: int) -> dict[str, int]:
-    """Compiler options for a program whose arrays have up to `largest` bytes: on a CPU temporaries
-    in blocks that `keep_freed` can keep, instead of in a single one."""
+    """Compiler options for a program whose arrays have up to `largest` bytes: on a CPU of few cores
+    temporaries in blocks that `keep_freed` can keep, instead of in a single one."""
     block = _THREAD_HEAP - (4 << 20)  # beside what else is in the heap
-    if jax.default_backend() != "cpu" or largest > block:  # of a larger one XLA would warn
+    # XLA warns of each array that is larger than a block.
+    if jax.default_backend() != "cpu" or not _FEW_CORES or largest > block:
         return {}
     return {"xla_multiheap_size_constraint_per_heap": block}
 
