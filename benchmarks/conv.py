@@ -2,9 +2,9 @@
 
     python -m benchmarks.conv --json=conv.json
 
-For each layer the forward pass, the gradient of its input and that of its weights, in GFLOP/s.
-`weights/xla` is what XLA makes of the plain convolution, `weights`
-what an update runs (the two differ on CPUs only, see seer_jax/conv.py).
+For each layer the forward pass, the gradient of its input and that of its weights, in GFLOP/s, as
+an update runs them, and as XLA makes them of the plain convolution (`/xla`). The two differ on CPUs
+only, see seer_jax/conv.py.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import jax
 
 from benchmarks import measure
-from seer_jax import conv, flops
+from seer_jax import conv, flops, memory
 
 
 class Layer(NamedTuple):
@@ -55,29 +55,28 @@ def plain_conv2d(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     )
 
 
+def _passes(function: Callable[..., jax.Array]) -> dict[str, Callable[..., jax.Array]]:
+    """The three passes of a layer, each of (x, kernel, output gradient)."""
+    return {
+        "forward": lambda x, kernel, grad: function(x, kernel),
+        "input": lambda x, kernel, grad: jax.vjp(lambda x: function(x, kernel), x)[1](grad)[0],
+        "weights": lambda x, kernel, grad: jax.vjp(partial(function, x), kernel)[1](grad)[0],
+    }
+
+
 def measure_layer(layer: Layer, repeats: int) -> list[dict[str, Any]]:
     """Records of one layer: seconds and FLOP/s of each pass."""
-
-    def weight_gradient(
-        function: Callable[..., jax.Array], x: jax.Array, kernel: jax.Array, grad: jax.Array
-    ) -> Any:
-        return jax.vjp(partial(function, x), kernel)[1](grad)
 
     keys = jax.random.split(jax.random.key(0), 3)
     x = jax.random.normal(keys[0], (layer.batch, layer.side, layer.side, layer.channels))
     kernel = jax.random.normal(keys[1], (layer.size, layer.size, layer.channels, layer.features))
-    ours = lambda x, kernel: conv.conv2d(x, kernel, layer.stride)
-    plain = lambda x, kernel: plain_conv2d(x, kernel, layer.stride)
-    out = ours(x, kernel)
+    out = plain_conv2d(x, kernel, layer.stride)
     grad = jax.random.normal(keys[2], out.shape)
-    passes: dict[str, Callable[[], Any]] = {
-        "forward": partial(jax.jit(ours), x, kernel),
-        "input": partial(
-            jax.jit(lambda x, g: jax.vjp(lambda x: ours(x, kernel), x)[1](g)), x, grad
-        ),
-        "weights": partial(jax.jit(partial(weight_gradient, ours)), x, kernel, grad),
-        "weights/xla": partial(jax.jit(partial(weight_gradient, plain)), x, kernel, grad),
-    }
+    passes: dict[str, Callable[[], Any]] = {}
+    ways = {"": (conv.conv2d, conv.compiler_options()), "/xla": (plain_conv2d, {})}
+    for suffix, (function, options) in ways.items():
+        for name, one in _passes(partial(function, stride=layer.stride)).items():
+            passes[name + suffix] = partial(jax.jit(one, compiler_options=options), x, kernel, grad)
     work = layer.batch * flops.conv(layer.channels, layer.features, layer.size, out.shape[1])
     calls = dict.fromkeys(passes, max(1, int(2e9 / work)))
     return [
@@ -93,16 +92,18 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--json", help="file to write the records to")
     args = parser.parse_args(argv)
+    memory.keep_freed()  # as a run does
     peak = measure.matmul_flops_per_s()
     records: list[dict[str, Any]] = [{"name": "matmul_peak", "unit": "FLOP/s", "value": peak}]
-    names = ("forward", "input", "weights", "weights/xla")
+    names = [name + suffix for name in _passes(plain_conv2d) for suffix in ("", "/xla")]
     print(f"matmul peak {peak / 1e9:.0f} GFLOP/s\n{'GFLOP/s':10}{'input of a layer':>18}", end="")
     print(*(f"{name:>12}" for name in names))
     for layer in LAYERS:
         found = measure_layer(layer, args.repeats)
         records += found
         shape = f"{layer.batch}x{layer.side}x{layer.side}x{layer.channels}"
-        print(f"{layer.name:10}{shape:>18}", *(f"{r['flops_per_s'] / 1e9:12.0f}" for r in found))
+        rates = {r["name"].removeprefix(f"{layer.name}/"): r["flops_per_s"] / 1e9 for r in found}
+        print(f"{layer.name:10}{shape:>18}", *(f"{rates[name]:12.0f}" for name in names))
     if args.json:
         command = "python -m benchmarks.conv " + " ".join(argv or sys.argv[1:])
         measure.write_json(args.json, command, records)

@@ -102,7 +102,7 @@ def envs(folder: pathlib.Path) -> Iterator[str]:
 def convolutions(folder: pathlib.Path) -> Iterator[str]:
     """Layers of the encoders, GFLOP/s."""
     records = read(folder / "conv.json")
-    passes = ("forward", "input", "weights", "weights/xla")
+    passes = ("forward", "forward/xla", "input", "input/xla", "weights", "weights/xla")
     layers = [name.removesuffix("/forward") for name in records if name.endswith("/forward")]
     rows = [
         [layer, *(f"{records[f'{layer}/{p}']['flops_per_s'] / 1e9:.0f}" for p in passes)]

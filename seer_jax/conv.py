@@ -16,6 +16,8 @@ selections.
 """
 
 import functools
+import platform
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +30,18 @@ _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 # Bytes, both measured. Inputs smaller than the first stay in cache as they are.
 _SCANNED_INPUT = 2 << 20
 _SCANNED_PATCHES = 4 << 20
+
+
+def compiler_options() -> dict[str, Any]:
+    """XLA's, for programs with convolutions: on an x86 CPU those of oneDNN instead of YNNPACK's,
+    which copy more. Sums of a product and reductions stay with YNNPACK."""
+    if jax.default_backend() != "cpu" or platform.machine() not in ("x86_64", "AMD64"):
+        return {}
+    kept = ("INDIVIDUAL_DOT", "REDUCE")
+    return {
+        "xla_cpu_experimental_onednn_custom_call": True,
+        "xla_cpu_experimental_ynn_fusion_type": ",".join(f"LIBRARY_FUSION_TYPE_{x}" for x in kept),
+    }
 
 
 def conv2d(x: Array, kernel: Array, stride: int) -> Array:

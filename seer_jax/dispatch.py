@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from seer_jax import memory, programs, seeds, settling
+from seer_jax import conv, memory, programs, seeds, settling
 from seer_jax import replay as replay_lib
 from seer_jax.config import Config
 from seer_jax.replay import Priorities, Replay
@@ -60,11 +60,13 @@ def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:
         UserError: if the devices cannot share its batches evenly.
     """
     read_frames = replay_lib.stacked_frames(spec.obs_shape, config.frame_stack, spec.stack_pad)
-    compiled: Callable[..., jax.stages.Wrapped] = jax.jit
+    options = conv.compiler_options()
+    options |= memory.temporaries_in_blocks(_largest_array(config, agent, spec))
+    compiled = functools.partial(jax.jit, compiler_options=options)
     share = lambda batch: batch
     if config.data_parallel:
         whole, part = _shardings(config.batch_size)
-        compiled = functools.partial(jax.jit, out_shardings=whole)
+        compiled = functools.partial(compiled, out_shardings=whole)
         share = lambda batch: jax.lax.with_sharding_constraint(batch, part)
     of_run = of_one = programs.make(config, agent, spec, read_frames, share)
     if config.num_seeds > 1:
@@ -121,12 +123,9 @@ def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:
         program = spread(of_run.act, (seeds.STATE, own, own, own, shared), (own, own))
         return program(seeds.together(state), *rest)
 
-    options = memory.temporaries_in_blocks(_largest_array(config, agent, spec))
-    compiled_learn: Any = compiled(
-        learn, donate_argnames=("state", "priorities"), compiler_options=options
-    )
+    compiled_learn: Any = compiled(learn, donate_argnames=("state", "priorities"))
     if seeds.apart_until_freeze(config.num_seeds):
-        of_each = compiled(learn_one, donate_argnames="state", compiler_options=options)
+        of_each = compiled(learn_one, donate_argnames="state")
         compiled_learn = functools.partial(_learn_apart_until_freeze, of_each, compiled_learn)
     frames_shape = (config.frame_stack, math.prod(spec.obs_shape))
     return Functions(

@@ -5,6 +5,7 @@ import ctypes
 import os
 import resource
 import sys
+from typing import Any
 
 import jax
 
@@ -61,7 +62,7 @@ def keep_freed() -> None:
             libc.mallopt(_M_TOP_PAD, _THREAD_HEAP)
 
 
-def temporaries_in_blocks(largest: int) -> dict[str, int]:
+def temporaries_in_blocks(largest: int) -> dict[str, Any]:
     """Compiler options for a program whose arrays have up to `largest` bytes: on a CPU of few cores
     temporaries in blocks that `keep_freed` can keep, instead of in a single one."""
     block = _THREAD_HEAP - (4 << 20)  # beside what else is in the heap

@@ -40,7 +40,7 @@ MAY_IMPORT = {
     "video": "types logger",
     "programs": "types quantise replay config freezing",
     "seeds": "types replay programs",
-    "dispatch": "types memory replay settling config programs seeds",
+    "dispatch": "types conv memory replay settling config programs seeds",
     "train": "types memory quantise replay settling config freezing seeds logger checkpoint video "
     "dispatch",
     # What a user calls; only `build` knows which environments and agents there are.
