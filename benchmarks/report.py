@@ -102,8 +102,8 @@ def envs(folder: pathlib.Path) -> Iterator[str]:
 def convolutions(folder: pathlib.Path) -> Iterator[str]:
     """Layers of the encoders, GFLOP/s."""
     records = read(folder / "conv.json")
-    passes = ("forward", "forward/xla", "input", "input/xla", "weights", "weights/xla")
     layers = [name.removesuffix("/forward") for name in records if name.endswith("/forward")]
+    passes = [x.removeprefix(f"{layers[0]}/") for x in records if x.startswith(f"{layers[0]}/")]
     rows = [
         [layer, *(f"{records[f'{layer}/{p}']['flops_per_s'] / 1e9:.0f}" for p in passes)]
         for layer in layers
