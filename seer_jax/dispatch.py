@@ -60,8 +60,8 @@ def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:
         UserError: if the devices cannot share its batches evenly.
     """
     read_frames = replay_lib.stacked_frames(spec.obs_shape, config.frame_stack, spec.stack_pad)
-    options = conv.compiler_options()
-    options |= memory.temporaries_in_blocks(_largest_array(config, agent, spec))
+    options = _known(conv.compiler_options())
+    options |= _known(memory.temporaries_in_blocks(_largest_array(config, agent, spec)))
     compiled = functools.partial(jax.jit, compiler_options=options)
     share = lambda batch: batch
     if config.data_parallel:
@@ -138,6 +138,16 @@ def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:
         compiled(functools.partial(settling.draw, agent, read_frames)),
         compiled(functools.partial(settling.look, agent)),
     )
+
+
+def _known(options: dict[str, Any]) -> dict[str, Any]:
+    """Compiler options, or none if this version of XLA does not know one of them: they only save
+    time, and may change with each version."""
+    try:
+        jax.jit(lambda: 0, compiler_options=options).lower().compile()
+    except jax.errors.JaxRuntimeError:
+        return {}
+    return options
 
 
 def _largest_array(config: Config, agent: Agent, spec: EnvSpec) -> int:

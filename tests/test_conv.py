@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from seer_jax import conv
+from seer_jax import conv, dispatch
 
 
 def plain(x, kernel, stride):
@@ -103,3 +103,12 @@ def test_max_pool_is_that_of_flax(size):
 def test_max_pool_gives_a_gradient_to_one_of_equals():
     gradient = jax.grad(lambda x: conv.max_pool(x).sum())(jnp.zeros((1, 2, 2, 1)))
     np.testing.assert_array_equal(gradient[0, ..., 0], [[1, 0], [0, 0]])
+
+
+def test_compiler_options_are_known_to_this_version_of_xla():
+    options = conv.compiler_options()
+    assert dispatch._known(options) == options
+
+
+def test_compiler_options_that_xla_does_not_know_are_left_out():
+    assert dispatch._known({"xla_no_such_option": True}) == {}
