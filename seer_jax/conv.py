@@ -34,7 +34,7 @@ _SCANNED_PATCHES = 4 << 20
 
 def compiler_options() -> dict[str, Any]:
     """XLA's, for programs with convolutions: on an x86 CPU those of oneDNN instead of YNNPACK's,
-    which copy more. Sums of a product and reductions stay with YNNPACK."""
+    which copy more. Matrix products and reductions stay with YNNPACK."""
     if jax.default_backend() != "cpu" or platform.machine() not in ("x86_64", "AMD64"):
         return {}
     kept = ("INDIVIDUAL_DOT", "REDUCE")

@@ -11,8 +11,8 @@ import jax
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # of glibc's malloc.h
 _THREAD_HEAP = 64 << 20  # bytes; glibc maps larger blocks of a thread anew each time
-# XLA runs programs in as many threads, each of which keeps temporaries of its own: at the paper's
-# sizes 350 MiB.
+# XLA runs programs in one thread or another, of as many as there are cores, and each keeps
+# temporaries of its own: at the paper's sizes 350 MiB.
 _FEW_CORES = (os.cpu_count() or 1) <= 4
 
 
