@@ -61,7 +61,6 @@ def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:
     """
     read_frames = replay_lib.stacked_frames(spec.obs_shape, config.frame_stack, spec.stack_pad)
     options = _known(conv.compiler_options())
-    options |= _known(memory.temporaries_in_blocks(_largest_array(config, agent, spec)))
     compiled = functools.partial(jax.jit, compiler_options=options)
     share = lambda batch: batch
     if config.data_parallel:
@@ -123,9 +122,13 @@ def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:
         program = spread(of_run.act, (seeds.STATE, own, own, own, shared), (own, own))
         return program(seeds.together(state), *rest)
 
-    compiled_learn: Any = compiled(learn, donate_argnames=("state", "priorities"))
+    # The one program that runs again and again with temporaries so large.
+    find_largest = functools.partial(_largest_array, config, agent, spec)
+    options_to_learn = options | _known(memory.temporaries_in_blocks(find_largest))
+    learning = functools.partial(compiled, compiler_options=options_to_learn)
+    compiled_learn: Any = learning(learn, donate_argnames=("state", "priorities"))
     if seeds.apart_until_freeze(config.num_seeds):
-        of_each = compiled(learn_one, donate_argnames="state")
+        of_each = learning(learn_one, donate_argnames="state")
         compiled_learn = functools.partial(_learn_apart_until_freeze, of_each, compiled_learn)
     frames_shape = (config.frame_stack, math.prod(spec.obs_shape))
     return Functions(
@@ -144,7 +147,8 @@ def _known(options: dict[str, Any]) -> dict[str, Any]:
     """Compiler options, or none if this version of XLA does not know one of them: they only save
     time, and may change with each version."""
     try:
-        jax.jit(lambda: 0, compiler_options=options).lower().compile()
+        if options:
+            jax.jit(lambda: 0, compiler_options=options).lower().compile()
     except jax.errors.JaxRuntimeError:
         return {}
     return options

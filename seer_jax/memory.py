@@ -5,6 +5,7 @@ import ctypes
 import os
 import resource
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -62,12 +63,12 @@ def keep_freed() -> None:
             libc.mallopt(_M_TOP_PAD, _THREAD_HEAP)
 
 
-def temporaries_in_blocks(largest: int) -> dict[str, Any]:
-    """Compiler options for a program whose arrays have up to `largest` bytes: on a CPU of few cores
-    temporaries in blocks that `keep_freed` can keep, instead of in a single one."""
+def temporaries_in_blocks(find_largest: Callable[[], int]) -> dict[str, Any]:
+    """Compiler options for a program whose largest array has `find_largest()` bytes: on a CPU of
+    few cores temporaries in blocks that `keep_freed` can keep, instead of in a single one."""
     block = _THREAD_HEAP - (4 << 20)  # beside what else is in the heap
     # XLA warns of each array that is larger than a block.
-    if jax.default_backend() != "cpu" or not _FEW_CORES or largest > block:
+    if jax.default_backend() != "cpu" or not _FEW_CORES or find_largest() > block:
         return {}
     return {"xla_multiheap_size_constraint_per_heap": block}
 

@@ -32,7 +32,7 @@ def test_temporaries_in_blocks_are_kept(monkeypatch):
     monkeypatch.setattr(memory, "_FEW_CORES", True)
     memory.keep_freed()
     x = jnp.zeros(ARRAY // 4)
-    options = memory.temporaries_in_blocks(ARRAY)
+    options = memory.temporaries_in_blocks(lambda: ARRAY)
     pages = 3 * ARRAY / resource.getpagesize()
     function = jax.jit(three_temporaries, compiler_options=options)
     # Each thread of XLA's fetches its own once, and which one runs a program is chance.
@@ -41,6 +41,6 @@ def test_temporaries_in_blocks_are_kept(monkeypatch):
 
 def test_temporaries_are_left_alone_where_much_would_be_kept(monkeypatch):
     monkeypatch.setattr(memory, "_FEW_CORES", True)
-    assert memory.temporaries_in_blocks(64 << 20) == {}  # a larger array than a block
+    assert memory.temporaries_in_blocks(lambda: 64 << 20) == {}  # a larger array than a block
     monkeypatch.setattr(memory, "_FEW_CORES", False)
-    assert memory.temporaries_in_blocks(ARRAY) == {}
+    assert memory.temporaries_in_blocks(lambda: ARRAY) == {}
