@@ -124,7 +124,7 @@ def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:
 
     # The one program that runs again and again with temporaries so large.
     find_largest = functools.partial(_largest_array, config, agent, spec)
-    options_to_learn = options | _known(memory.temporaries_in_blocks(find_largest))
+    options_to_learn = options | _known(memory.spare_temporaries(find_largest))
     learning = functools.partial(compiled, compiler_options=options_to_learn)
     compiled_learn: Any = learning(learn, donate_argnames=("state", "priorities"))
     if seeds.apart_until_freeze(config.num_seeds):

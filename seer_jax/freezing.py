@@ -21,9 +21,6 @@ from seer_jax.replay import Reader, Replay
 from seer_jax.types import Agent, Array, EnvSpec, Key, PyTree, Row, UserError
 
 _SCALE_ROWS = 2_048  # rows from which the scale of 8-bit latents is taken
-# Chunks between two times that freed memory is given back. What stays of a chunk lies between the
-# temporaries of others, which then fit into no gap: of 100,000 rows up to 3 GB were left over.
-_CHUNKS_BETWEEN = 64
 
 
 def encode_copies(agent: Agent, encoder: PyTree, obs: Array, key: Key, copies: int) -> PyTree:
@@ -211,9 +208,7 @@ def to_latents(
     priorities = replay.priorities
     kept = replay.rows._replace(obs=None), priorities and priorities.values
     parts, qualities = [], []
-    for i, start in enumerate(range(first, size, chunk)):
-        if i % _CHUNKS_BETWEEN == 0:
-            memory.give_back_freed()
+    for start in range(first, size, chunk):
         # The last chunk is filled up with the newest row; what is too much is cut off.
         age = jnp.minimum(jnp.arange(start, start + chunk), size - 1)
         latents = encode(replay, age, start)

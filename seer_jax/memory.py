@@ -5,15 +5,17 @@ import ctypes
 import os
 import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # of glibc's malloc.h
+_DEFAULT = 128 << 10  # bytes, of all three
 _THREAD_HEAP = 64 << 20  # bytes; glibc maps larger blocks of a thread anew each time
+_LARGE = 8 << 20  # bytes of an array; measured: with smaller ones sparing takes as long or longer
 # XLA runs programs in one thread or another, of as many as there are cores, and each keeps
-# temporaries of its own: at the paper's sizes 350 MiB.
+# temporaries of its own: at the paper's sizes 200 MiB.
 _FEW_CORES = (os.cpu_count() or 1) <= 4
 
 
@@ -51,26 +53,42 @@ def usage() -> dict[str, float]:
     }
 
 
-def keep_freed() -> None:
-    """Lets glibc keep what is freed until `give_back_freed`, up to 2 GiB. On a CPU every program
-    allocates its temporaries anew, and getting tens of MiB from the system, page by page, each time
-    took up to a quarter of an update. Does nothing under other C libraries."""
+def keep_freed(keep: bool = True) -> None:
+    """Lets glibc keep what is freed, up to 2 GiB, until `give_back_freed`; or no longer. On a CPU
+    every program allocates its temporaries anew, and getting tens of MiB from the system, page by
+    page, each time took up to a quarter of an update. Does nothing under other C libraries."""
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)
-        libc.mallopt(_M_MMAP_THRESHOLD, 2**30)  # larger ones, as of replay, still come and go alone
-        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        # Larger ones, as of replay, still come and go alone.
+        libc.mallopt(_M_MMAP_THRESHOLD, 2**30 if keep else _DEFAULT)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1 if keep else _DEFAULT)
         if _FEW_CORES:  # a heap that falls empty is kept too
-            libc.mallopt(_M_TOP_PAD, _THREAD_HEAP)
+            libc.mallopt(_M_TOP_PAD, _THREAD_HEAP if keep else _DEFAULT)
 
 
-def temporaries_in_blocks(find_largest: Callable[[], int]) -> dict[str, Any]:
-    """Compiler options for a program whose largest array has `find_largest()` bytes: on a CPU of
-    few cores temporaries in blocks that `keep_freed` can keep, instead of in a single one."""
+@contextlib.contextmanager
+def giving_back() -> Iterator[None]:
+    """Within, nothing that is freed is kept: for what allocates much and once."""
+    keep_freed(False)
+    give_back_freed()
+    try:
+        yield
+    finally:
+        keep_freed()
+        give_back_freed()
+
+
+def spare_temporaries(find_largest: Callable[[], int]) -> dict[str, Any]:
+    """Compiler options for a program whose largest array has `find_largest()` bytes. On a CPU, if
+    that is large, operations come in the order that takes fewest temporaries, and with few cores
+    they lie in blocks that `keep_freed` can keep, instead of in a single one."""
     block = _THREAD_HEAP - (4 << 20)  # beside what else is in the heap
-    # XLA warns of each array that is larger than a block.
-    if jax.default_backend() != "cpu" or not _FEW_CORES or find_largest() > block:
+    if jax.default_backend() != "cpu" or (largest := find_largest()) < _LARGE:
         return {}
-    return {"xla_multiheap_size_constraint_per_heap": block}
+    options: dict[str, Any] = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
+    if _FEW_CORES and largest <= block:  # XLA warns of each array that is larger
+        options["xla_multiheap_size_constraint_per_heap"] = block
+    return options
 
 
 def give_back_freed() -> None:

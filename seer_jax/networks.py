@@ -54,7 +54,8 @@ def _within(fan_in: int) -> Callable[..., Array]:
 class Conv(nn.Module):
     """Square convolution with bias: f32[B, H, W, C] -> f32[B, H', W', features].
 
-    `init` is "delta_orthogonal" with a bias of zero (SAC-AE), or "uniform", torch's default.
+    `init` is "delta_orthogonal" with a bias of zero (SAC-AE), or "uniform", torch's default. `read`
+    makes numbers of the u8 pixels that a first layer is given.
     """
 
     features: int
@@ -62,6 +63,7 @@ class Conv(nn.Module):
     stride: int
     pad: int = 0
     init: str = "delta_orthogonal"
+    read: Callable[[Array], Array] | None = None
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -71,14 +73,25 @@ class Conv(nn.Module):
             inits = (_within(math.prod(shape[:3])),) * 2
         kernel = self.param("kernel", inits[0], shape)
         bias = self.param("bias", inits[1], (self.features,))
-        if self.pad:
-            x = jnp.pad(x, ((0, 0), (self.pad, self.pad), (self.pad, self.pad), (0, 0)))
-        return conv.conv2d(x, kernel.astype(x.dtype), self.stride) + bias.astype(x.dtype)
+
+        def convolve(x: Array, kernel: Array) -> Array:
+            if self.read:
+                x = self.read(x)
+            if self.pad:
+                x = jnp.pad(x, ((0, 0), (self.pad, self.pad), (self.pad, self.pad), (0, 0)))
+            return conv.conv2d(x, kernel.astype(x.dtype), self.stride)
+
+        if self.read and self.size > self.stride:
+            # The gradient reads pixels anew: they are a quarter of the bytes. Not so if it is a
+            # product with the image in tiles, which are longer to make.
+            convolve = jax.checkpoint(convolve)
+        y = convolve(x, kernel)
+        return y + bias.astype(y.dtype)
 
 
-def _pixels(obs: Array, dtype: jnp.dtype, offset: float = 0.0) -> Array:
-    """u8 pixels as numbers, less an offset."""
-    return (obs.astype(_wide(dtype)) / 255 - offset).astype(dtype)
+def _reader(dtype: jnp.dtype, offset: float = 0.0) -> Callable[[Array], Array]:
+    """Makes numbers, less an offset, of u8 pixels."""
+    return lambda obs: (obs.astype(_wide(dtype)) / 255 - offset).astype(dtype)
 
 
 def _flat(x: Array) -> Array:
@@ -116,9 +129,10 @@ class PixelConvs(nn.Module):
     @nn.compact
     def __call__(self, obs: Array) -> Array:
         """obs u8[B, H, W, C] -> f32[B, H' * W' * num_filters]."""
-        x = _pixels(obs, self.dtype, self.pixel_offset)
+        x = obs
         for i, stride in enumerate(self.strides):
-            x = nn.relu(Conv(self.num_filters, 3, stride, name=f"conv{i}")(x))
+            read = None if i else _reader(self.dtype, self.pixel_offset)
+            x = nn.relu(Conv(self.num_filters, 3, stride, read=read, name=f"conv{i}")(x))
         return _flat(x)
 
 
@@ -137,9 +151,10 @@ class PlainConvs(nn.Module):
     @nn.compact
     def __call__(self, obs: Array) -> Array:
         """obs u8[B, H, W, C] -> f32[B, H' * W' * features]."""
-        x = _pixels(obs, self.dtype)
+        x = obs
         for i, (features, size, stride) in enumerate(self.layers):
-            x = nn.relu(Conv(features, size, stride, init="uniform", name=f"conv{i}")(x))
+            read = None if i else _reader(self.dtype)
+            x = nn.relu(Conv(features, size, stride, init="uniform", read=read, name=f"conv{i}")(x))
         return _flat(x)
 
 
@@ -152,16 +167,15 @@ class ImpalaConvs(nn.Module):
     @nn.compact
     def __call__(self, obs: Array) -> Array:
         """obs u8[B, H, W, C] -> f32[B, H' * W' * features]."""
-        x = _pixels(obs, self.dtype)
+        x = obs
         for i, features in enumerate(self.sections):
-
-            def same(x: Array, name: str, i: int = i, features: int = features) -> Array:
-                return Conv(features, 3, 1, pad=1, init="uniform", name=f"section{i}_{name}")(x)
-
-            x = conv.max_pool(same(x, "in"))
+            same = functools.partial(Conv, features, 3, 1, pad=1, init="uniform")
+            read = None if i else _reader(self.dtype)
+            x = conv.max_pool(same(read=read, name=f"section{i}_in")(x))
             for block in range(2):
-                y = same(nn.relu(x), f"block{block}_conv0")
-                x = x + same(nn.relu(y), f"block{block}_conv1")
+                name = f"section{i}_block{block}"
+                y = same(name=f"{name}_conv0")(nn.relu(x))
+                x = x + same(name=f"{name}_conv1")(nn.relu(y))
         return _flat(nn.relu(x))
 
 

@@ -335,24 +335,24 @@ class Run:
 
     def freeze(self) -> None:
         """Freezes the encoder and turns the rows held into latents; none are lost that fit."""
-        memory.give_back_freed()  # what updates used, before frames and latents are held together
         start, rows = time.perf_counter(), int(self.replay.size)
         before = self.replay_bytes()
         self.state = self.agent.freeze(seeds.together(self.state))
         if self.read_encoder is not None:
             self.state = self.state.replace(frozen=self.read_encoder())
-        self.replay, quality, encoded = freezing.to_latents(
-            self.replay,
-            lambda replay, age, number: self.functions.encode_rows(
-                self.state, replay, age, self.keys.freeze, number
-            ),
-            row=self.sizes.latent_row,
-            capacity=self.sizes.latent_capacity,
-            chunk=max(1, _CHUNK_IMAGES // (self.config.num_copies * self.num_envs())),
-            several=self.config.num_seeds > 1,
+        encode = lambda replay, age, number: self.functions.encode_rows(
+            self.state, replay, age, self.keys.freeze, number
         )
-        self.looks = []
-        memory.give_back_freed()
+        with memory.giving_back():  # frames and latents are held together
+            self.replay, quality, encoded = freezing.to_latents(
+                self.replay,
+                encode,
+                row=self.sizes.latent_row,
+                capacity=self.sizes.latent_capacity,
+                chunk=max(1, _CHUNK_IMAGES // (self.config.num_copies * self.num_envs())),
+                several=self.config.num_seeds > 1,
+            )
+            self.looks = []
         copies = self.num_envs() * self.config.num_copies
         self.progress.flops += self.agent.flops.encode * encoded * copies
         self.write(

@@ -32,15 +32,22 @@ def test_temporaries_in_blocks_are_kept(monkeypatch):
     monkeypatch.setattr(memory, "_FEW_CORES", True)
     memory.keep_freed()
     x = jnp.zeros(ARRAY // 4)
-    options = memory.temporaries_in_blocks(lambda: ARRAY)
+    options = memory.spare_temporaries(lambda: ARRAY)
     pages = 3 * ARRAY / resource.getpagesize()
     function = jax.jit(three_temporaries, compiler_options=options)
     # Each thread of XLA's fetches its own once, and which one runs a program is chance.
-    assert any(pages_fetched(function, x) < 0.1 * pages for _ in range(40))
+    kept = lambda: any(pages_fetched(function, x) < 0.1 * pages for _ in range(40))
+    assert kept()
+    with memory.giving_back():
+        assert pages_fetched(function, x) > 0.9 * pages
+    assert kept()
 
 
-def test_temporaries_are_left_alone_where_much_would_be_kept(monkeypatch):
+def test_options_follow_the_largest_array(monkeypatch):
+    order, blocks = "xla_cpu_scheduler_type", "xla_multiheap_size_constraint_per_heap"
     monkeypatch.setattr(memory, "_FEW_CORES", True)
-    assert memory.temporaries_in_blocks(lambda: 64 << 20) == {}  # a larger array than a block
+    assert set(memory.spare_temporaries(lambda: 1 << 20)) == set()
+    assert set(memory.spare_temporaries(lambda: ARRAY)) == {order, blocks}
+    assert set(memory.spare_temporaries(lambda: 64 << 20)) == {order}  # larger than a block
     monkeypatch.setattr(memory, "_FEW_CORES", False)
-    assert memory.temporaries_in_blocks(lambda: ARRAY) == {}
+    assert set(memory.spare_temporaries(lambda: ARRAY)) == {order}

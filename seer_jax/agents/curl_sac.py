@@ -350,8 +350,13 @@ def _step_critic(
     value = jnp.min(next_q, axis=0) - jnp.exp(head["log_alpha"]) * log_prob
     target = batch.reward + batch.discount * value
 
+    obs = batch.obs
+    if encoder is not None:
+        # The passes on next observations are over before this one begins to keep its layers.
+        obs, target = jax.lax.optimization_barrier((obs, target))
+
     def loss_fn(encoder: PyTree, q_params: PyTree) -> tuple[Array, tuple[Array, Array]]:
-        latent = _critic_latent(model, encoder, batch.obs)
+        latent = _critic_latent(model, encoder, obs)
         q = model.q.apply(q_params, latent, batch.action)
         loss = jnp.sum(jnp.mean(batch.weight * (q - target) ** 2, axis=1))
         return loss, (jnp.mean(q), jnp.mean(jnp.abs(q - target), axis=0))
