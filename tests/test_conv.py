@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from seer_jax import conv, dispatch
+from seer_jax import conv, dispatch, networks
 
 
 def plain(x, kernel, stride):
@@ -112,3 +112,18 @@ def test_compiler_options_are_known_to_this_version_of_xla():
 
 def test_compiler_options_that_xla_does_not_know_are_left_out():
     assert dispatch._known({"xla_no_such_option": True}) == {}
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        networks.PixelConvs(8, (2, 1)),
+        networks.PlainConvs(networks.NATURE_LAYERS),
+        networks.ImpalaConvs((4, 4)),
+    ],
+)
+def test_the_gradient_keeps_pixels_as_bytes(net):
+    obs = jnp.zeros((2, 84, 84, 3), jnp.uint8)
+    _, backward = jax.vjp(net.apply, net.init(jax.random.key(0), obs), obs)
+    kept = [x.dtype for x in jax.tree.leaves(backward) if x.shape[1:3] == obs.shape[1:3]]
+    assert kept == [jnp.uint8]
