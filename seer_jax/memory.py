@@ -66,6 +66,13 @@ def keep_freed(keep: bool = True) -> None:
             libc.mallopt(_M_TOP_PAD, _THREAD_HEAP if keep else _DEFAULT)
 
 
+def give_back_freed() -> None:
+    """Returns freed memory to the system, which glibc keeps: hundreds of MiB after a compilation or
+    an update on a CPU. Does nothing under other C libraries."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 @contextlib.contextmanager
 def giving_back() -> Iterator[None]:
     """Within, nothing that is freed is kept: for what allocates much and once."""
@@ -89,10 +96,3 @@ def spare_temporaries(find_largest: Callable[[], int]) -> dict[str, Any]:
     if _FEW_CORES and largest <= block:  # XLA warns of each array that is larger
         options["xla_multiheap_size_constraint_per_heap"] = block
     return options
-
-
-def give_back_freed() -> None:
-    """Returns freed memory to the system, which glibc keeps: hundreds of MiB after a compilation or
-    an update on a CPU. Does nothing under other C libraries."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
