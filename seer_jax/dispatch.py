@@ -60,7 +60,7 @@ def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:
         UserError: if the devices cannot share its batches evenly.
     """
     read_frames = replay_lib.stacked_frames(spec.obs_shape, config.frame_stack, spec.stack_pad)
-    options = _known(conv.compiler_options())
+    options = _known(conv.compiler_options()) | _known(_without_waiting())
     compiled = functools.partial(jax.jit, compiler_options=options)
     share = lambda batch: batch
     if config.data_parallel:
@@ -141,6 +141,16 @@ def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:
         compiled(functools.partial(settling.draw, agent, read_frames)),
         compiled(functools.partial(settling.look, agent)),
     )
+
+
+def _without_waiting() -> dict[str, Any]:
+    """XLA's options, on a GPU: loops and branches are decided there, as parts of a CUDA graph.
+    Otherwise the host waits for each condition, and so for the update before it, instead of
+    simulating meanwhile."""
+    if jax.default_backend() != "gpu":
+        return {}
+    kinds = "FUSION CUBLAS CUBLASLT CUDNN CUSTOM_CALL DYNAMIC_SLICE_FUSION CONDITIONAL WHILE"
+    return {"xla_gpu_enable_command_buffer": ",".join(kinds.split())}
 
 
 def _known(options: dict[str, Any]) -> dict[str, Any]:
