@@ -23,8 +23,8 @@ import numpy as np
 
 from benchmarks import measure
 from seer_jax import build, presets, train
-from seer_jax.config import Config
-from seer_jax.types import Env
+from seer_jax.config import Config, check
+from seer_jax.types import Env, UserError
 
 _ROWS = 600  # in replay before anything is timed
 
@@ -130,14 +130,20 @@ def main(argv: list[str] | None = None) -> None:
         config = dataclasses.replace(config, render_quality=args.render_quality)
     agent = dataclasses.replace(config.agent, compute_dtype=args.compute_dtype)
     config = dataclasses.replace(config, agent=agent)
+    runs = [{"num_envs": n} for n in args.num_envs] + [{"num_seeds": n} for n in args.num_seeds]
+    configs = [dataclasses.replace(config, **changes) for changes in runs]
+    try:
+        for each in configs:
+            check(each)
+    except UserError as error:
+        parser.error(str(error))
     records = []
     print(
         f"{'ms per agent step':20}{'loop':>9}{'simulate':>10}{'learn':>9}{'act':>8}{'over':>7}"
         f"{'steps/s':>9}"
     )
-    runs = [{"num_envs": n} for n in args.num_envs] + [{"num_seeds": n} for n in args.num_seeds]
-    for changes in runs:
-        found = measure_loop(dataclasses.replace(config, **changes), args.repeats, args.passes)
+    for each in configs:
+        found = measure_loop(each, args.repeats, args.passes)
         records += found
         for loop, simulate, learn, act in (found[:4], found[4:]):
             print(

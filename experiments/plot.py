@@ -106,7 +106,7 @@ def draw(
             steps, mean = read_published(method, task, ours)
             first.plot(steps, mean, "--", color=grey, linewidth=1.4, label=f"{method} (published)")
         first.set_title(task, loc="left")
-        first.set_ylabel("evaluation return")
+        first.set_ylabel("return")
         if any(found.frozen is not None for found in by_method.values()):
             # Of no method's colour, and outside the data: for the legend alone.
             first.plot([], [], "D", mfc="white", mec="0.3", mew=1.8, label="encoder frozen")
@@ -123,7 +123,9 @@ def _draw_method(
     if len(found.returns) > 1:
         low, high = interval((found.returns,), lambda x, axis: np.mean(x, axis=axis))
         axes.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
-    axes.plot(x, mean, color=colour, linewidth=2, label=f"{method} ({len(found.returns)} seeds)")
+    count = len(found.returns)
+    label = f"{method} ({count} seed{'s' * (count > 1)})"
+    axes.plot(x, mean, color=colour, linewidth=2, label=label)
     if found.frozen is not None:
         point = x[found.frozen], mean[found.frozen]
         axes.plot(*point, "D", ms=7, mfc="white", mec=colour, mew=1.8, zorder=3)
