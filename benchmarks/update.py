@@ -54,12 +54,12 @@ class Phase:
             )
         )
         self.key = jax.random.key(1)
-        self.iteration = jnp.int32(0)
+        self.iteration = np.int32(0)
 
     def update(self) -> AgentState:
         for _ in range(2):
             self.state, _, _ = self.functions.learn(
-                self.state, None, self.replay, self.key, self.iteration, jnp.float32(0)
+                self.state, None, self.replay, self.key, self.iteration, np.float32(0)
             )
         return self.state
 

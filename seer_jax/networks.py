@@ -74,14 +74,20 @@ class Conv(nn.Module):
         kernel = self.param("kernel", inits[0], shape)
         bias = self.param("bias", inits[1], (self.features,))
 
+        tiled = self.size == self.stride
+
         def convolve(x: Array, kernel: Array) -> Array:
+            stride = self.stride
+            if self.read and tiled:  # cut as bytes, a quarter of what they become
+                x, kernel = conv.tiles(x, self.size), kernel.reshape(1, 1, -1, self.features)
+                stride = 1
             if self.read:
                 x = self.read(x)
             if self.pad:
                 x = jnp.pad(x, ((0, 0), (self.pad, self.pad), (self.pad, self.pad), (0, 0)))
-            return conv.conv2d(x, kernel.astype(x.dtype), self.stride)
+            return conv.conv2d(x, kernel.astype(x.dtype), stride)
 
-        if self.read and self.size > self.stride:
+        if self.read and not tiled:
             # The gradient reads pixels anew: they are a quarter of the bytes. Not so if it is a
             # product with the image in tiles, which are longer to make.
             convolve = jax.checkpoint(convolve)

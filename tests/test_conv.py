@@ -49,6 +49,28 @@ def test_values_and_gradients_are_those_of_lax(height, width, kernel_height, ker
         np.testing.assert_allclose(mine, lax_own, rtol=1e-5, atol=1e-5)
 
 
+def test_tiles_by_hand():
+    """Squares of a picture, each row after row; what does not fill one is left out."""
+    x = jnp.arange(25).reshape(1, 5, 5, 1)
+    squares = [[[0, 1, 5, 6], [2, 3, 7, 8]], [[10, 11, 15, 16], [12, 13, 17, 18]]]
+    assert conv.tiles(x, 2)[0].tolist() == squares
+    assert conv.tiles(x, 4)[0, 0, 0].tolist() == [5 * row + i for row in range(4) for i in range(4)]
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 5])
+def test_windows_that_do_not_overlap(size):
+    """A product with tiles is lax's convolution, in both directions."""
+    x, kernel = normal(0, 3, 11, 10, 2), normal(1, size, size, 2, 4)
+
+    def results(function):
+        """The output and both gradients."""
+        out, pull_back = jax.vjp(lambda x, kernel: function(x, kernel, size), x, kernel)
+        return out, *pull_back(normal(2, *out.shape))
+
+    for mine, lax_own in zip(results(conv.conv2d), results(plain), strict=True):
+        np.testing.assert_allclose(mine, lax_own, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 def test_in_a_loop_gradients_keep_the_form_that_a_cpu_is_fast_with(stride):
     """As it is only outside loops that XLA's compiler brings them into it."""
