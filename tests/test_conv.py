@@ -132,6 +132,13 @@ def test_compiler_options_are_known_to_this_version_of_xla():
     assert dispatch._known(options) == options
 
 
+def test_options_of_a_gpu_are_known_to_this_version_of_xla(monkeypatch):
+    assert dispatch._without_waiting() == {}
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    options = dispatch._without_waiting()
+    assert options and dispatch._known(options) == options
+
+
 def test_compiler_options_that_xla_does_not_know_are_left_out():
     assert dispatch._known({"xla_no_such_option": True}) == {}
 
