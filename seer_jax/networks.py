@@ -6,6 +6,7 @@ and normalisation stay float32.
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -321,15 +322,10 @@ class NoisyDueling(nn.Module):
 
 def factorised_noise(key: Key, layers: dict[str, tuple[int, int]]) -> dict[str, Noise]:
     """One draw of noise for `NoisyDueling.layers`: sign(x) sqrt(|x|) of standard normals."""
-
-    def draw(key: Key, size: int) -> Array:
-        x = jax.random.normal(key, (size,))
-        return jnp.sign(x) * jnp.sqrt(jnp.abs(x))
-
-    noise = {}
-    for i, (name, sizes) in enumerate(layers.items()):
-        in_key, out_key = jax.random.split(jax.random.fold_in(key, i))
-        noise[name] = (draw(in_key, sizes[0]), draw(out_key, sizes[1]))
+    ends = list(itertools.accumulate(itertools.chain(*layers.values())))
+    x = jax.random.normal(key, (ends[-1],))  # at once: each draw is a dozen small operations
+    parts = jnp.split(jnp.sign(x) * jnp.sqrt(jnp.abs(x)), ends[:-1])
+    noise = dict(zip(layers, zip(parts[::2], parts[1::2], strict=True), strict=True))
     # Else XLA's CPU compiler draws the noise anew for every element of a layer's noisy weights.
     return jax.lax.optimization_barrier(noise)
 
