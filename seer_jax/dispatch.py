@@ -60,7 +60,7 @@ def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:
         UserError: if the devices cannot share its batches evenly.
     """
     read_frames = replay_lib.stacked_frames(spec.obs_shape, config.frame_stack, spec.stack_pad)
-    options = _known(conv.compiler_options()) | _known(_without_waiting())
+    options = _known(conv.compiler_options() | _without_waiting())  # of a CPU or a GPU
     compiled = functools.partial(jax.jit, compiler_options=options)
     share = lambda batch: batch
     if config.data_parallel:

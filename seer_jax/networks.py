@@ -75,13 +75,13 @@ class Conv(nn.Module):
         kernel = self.param("kernel", inits[0], shape)
         bias = self.param("bias", inits[1], (self.features,))
 
-        tiled = self.size == self.stride
+        stride = self.stride
+        tiled = self.size == stride and not self.pad
+        if tiled:  # before pixels are read: as bytes they are a quarter
+            x, kernel = conv.tiles(x, stride), kernel.reshape(1, 1, -1, self.features)
+            stride = 1
 
         def convolve(x: Array, kernel: Array) -> Array:
-            stride = self.stride
-            if self.read and tiled:  # cut as bytes, a quarter of what they become
-                x, kernel = conv.tiles(x, self.size), kernel.reshape(1, 1, -1, self.features)
-                stride = 1
             if self.read:
                 x = self.read(x)
             if self.pad:
