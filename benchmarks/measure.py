@@ -32,27 +32,35 @@ class Timing:
 
 
 def interleaved(
-    variants: dict[str, Callable[[], Any]], repeats: int, calls: dict[str, int] | None = None
+    variants: dict[str, Callable[[], Any]], repeats: int, sample_seconds: float = 0.0
 ) -> dict[str, Timing]:
     """Times variants in turn: A B C A B C ...
 
     Args:
         variants: functions by name; what they return is waited for.
         repeats: samples of each, after one that is thrown away.
-        calls: how often a variant is called within a sample; 1 where not named.
+        sample_seconds: a sample is one call, or as many as take about so long: a short one alone
+            pays for what the other variants left in the caches.
     """
-    calls = calls or {}
+    counts = dict.fromkeys(variants, 1)
     samples: dict[str, list[float]] = {name: [] for name in variants}
     for repeat in range(repeats + 1):
         for name, function in variants.items():
-            count = calls.get(name, 1)
-            start = time.perf_counter()
-            for _ in range(count):
-                result = function()
-            jax.block_until_ready(result)
+            seconds = _time(function, counts[name])
             if repeat:
-                samples[name].append((time.perf_counter() - start) / count)
+                samples[name].append(seconds)
+            elif sample_seconds:  # the first call compiled
+                counts[name] = max(1, round(sample_seconds / _time(function, 1)))
     return {name: _timing(x) for name, x in samples.items()}
+
+
+def _time(function: Callable[[], Any], count: int) -> float:
+    """Seconds of one of so many calls in a row."""
+    start = time.perf_counter()
+    for _ in range(count):
+        result = function()
+    jax.block_until_ready(result)
+    return (time.perf_counter() - start) / count
 
 
 def _timing(samples: list[float]) -> Timing:
