@@ -27,6 +27,8 @@ from seer_jax.config import Config, check
 from seer_jax.types import Env, UserError
 
 _ROWS = 600  # in replay before anything is timed
+_PHASES = "pixels", "latents"
+_PARTS = "loop", "simulate", "learn", "act"
 
 
 @contextlib.contextmanager
@@ -79,37 +81,54 @@ def parts(run: train.Run, passes: int) -> dict[str, Callable[[], Any]]:
             )
             np.asarray(action)
 
-    return {"loop": loop, "simulate": simulate, "learn": learn, "act": act}
+    return dict(zip(_PARTS, (loop, simulate, learn, act), strict=True))
 
 
-def measure_loop(config: Config, repeats: int, passes: int) -> list[dict[str, Any]]:
-    """Records of both phases, seconds per agent step; with several seeds, of any of them."""
+def measure_loops(
+    configs: list[Config], repeats: int, passes: int
+) -> Iterator[list[dict[str, Any]]]:
+    """For each run the records of both phases, seconds per agent step; with several seeds, of any
+    of them. All runs are timed in turn, so that their ratios outlast a drift of the machine."""
+    with contextlib.ExitStack() as stack:
+        runs = {}
+        for config in configs:
+            sized = _with_room(config, repeats, passes)
+            run = stack.enter_context(opened_run(sized, build.make_env(sized)))
+            while run.progress.step < _ROWS:
+                run.step()
+            seeds = config.num_seeds
+            runs[f"{seeds} seeds" if seeds > 1 else str(config.num_envs)] = run
+        timings: dict[str, measure.Timing] = {}
+        for phase in _PHASES:
+            variants = {}
+            for of_run, run in runs.items():
+                if phase == "latents":
+                    run.freeze()
+                for part, function in parts(run, passes).items():
+                    variants[f"{part}/{phase}/{of_run}"] = function
+            timings |= measure.interleaved(variants, repeats)
+    for of_run, config in zip(runs, configs, strict=True):
+        steps = passes * config.num_envs * config.num_seeds
+        records = []
+        for phase in _PHASES:
+            names = (f"{part}/{phase}/{of_run}" for part in _PARTS)
+            found = [measure.record(name, timings[name], steps) for name in names]
+            loop, simulate, learn, act = (record["value"] for record in found)
+            found[0]["over"] = loop / (max(simulate, learn) + act) - 1
+            records += found
+        yield records
+
+
+def _with_room(config: Config, repeats: int, passes: int) -> Config:
+    """The same run, with steps and rows for all that is timed, and its freeze between the two."""
     windows = (repeats + 2) * 4 * passes * config.num_envs
-    envs = config.num_envs * config.num_seeds
-    name_of_run = f"{config.num_seeds} seeds" if config.num_seeds > 1 else str(config.num_envs)
-    config = dataclasses.replace(
+    return dataclasses.replace(
         config,
         num_steps=_ROWS + 2 * windows,
         freeze_step=_ROWS + windows,
         learning_starts=_ROWS - 10 * config.num_envs,
         replay_capacity=_ROWS + 2 * windows,
     )
-    records: list[dict[str, Any]] = []
-    with opened_run(config, build.make_env(config)) as run:
-        while run.progress.step < _ROWS:
-            run.step()
-        for phase in ("pixels", "latents"):
-            if phase == "latents":
-                run.freeze()
-            timings = measure.interleaved(parts(run, passes), repeats)
-            found = {
-                name: measure.record(f"{name}/{phase}/{name_of_run}", timing, passes * envs)
-                for name, timing in timings.items()
-            }
-            loop, simulate, learn, act = (record["value"] for record in found.values())
-            found["loop"]["over"] = loop / (max(simulate, learn) + act) - 1
-            records += found.values()
-    return records
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -131,7 +150,7 @@ def main(argv: list[str] | None = None) -> None:
     agent = dataclasses.replace(config.agent, compute_dtype=args.compute_dtype)
     config = dataclasses.replace(config, agent=agent)
     runs = [{"num_envs": n} for n in args.num_envs] + [{"num_seeds": n} for n in args.num_seeds]
-    configs = [dataclasses.replace(config, **changes) for changes in runs]
+    configs = list(dict.fromkeys(dataclasses.replace(config, **changes) for changes in runs))
     try:
         for each in configs:
             check(each)
@@ -142,8 +161,7 @@ def main(argv: list[str] | None = None) -> None:
         f"{'ms per agent step':20}{'loop':>9}{'simulate':>10}{'learn':>9}{'act':>8}{'over':>7}"
         f"{'steps/s':>9}"
     )
-    for each in configs:
-        found = measure_loop(each, args.repeats, args.passes)
+    for found in measure_loops(configs, args.repeats, args.passes):
         records += found
         for loop, simulate, learn, act in (found[:4], found[4:]):
             print(
