@@ -168,10 +168,13 @@ def summary(rows: Rows) -> list[str]:
         method: [normalised(task, curves(rows, task, method).returns[:, -1]) for task in tasks]
         for method in methods
     }
-    lines = [f"{'':10}{'runs':>5}{'IQM of normalised return':>30}{f'P({methods[0]} better)':>26}"]
+    width = 2 + max(map(len, methods))
+    lines = [
+        f"{'':{width}}{'runs':>5}{'IQM of normalised return':>30}{f'P({methods[0]} better)':>26}"
+    ]
     for method in methods:
         middle = interquartile_mean(*final[method], axis=-1)
-        line = f"{method:10}{sum(map(len, final[method])):5}"
+        line = f"{method:{width}}{sum(map(len, final[method])):5}"
         line += f"{middle:14.3f} {_between(final[method], interquartile_mean):15}"
         if method != methods[0]:
             pairs = [*final[methods[0]], *final[method]]
