@@ -81,7 +81,7 @@ def measure_layer(layer: Layer, repeats: int) -> list[dict[str, Any]]:
     return [
         measure.record(f"{layer.name}/{name}", timing)
         | {"analytic_flops": work, "flops_per_s": work / timing.median}
-        for name, timing in measure.interleaved(passes, repeats, 0.02).items()
+        for name, timing in measure.interleaved(passes, repeats, sample_seconds=0.02).items()
     ]
 
 

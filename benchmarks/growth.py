@@ -20,7 +20,7 @@ import matplotlib.figure
 import matplotlib.ticker
 
 from benchmarks import measure
-from benchmarks.loop import opened_run, parts
+from benchmarks.loop import PHASES, opened_run, parts
 from benchmarks.update import filled
 from experiments.plot_run import COLOURS, plain
 from seer_jax import build, presets
@@ -37,7 +37,6 @@ AXES = {
     "convolutions": (1, 2, 3, 4, 5),
 }
 _ROWS = 600  # of real frames, for the freeze to encode
-_PHASES = ("pixels", "latents")
 _UPDATES = {"pixels": 2, "latents": 10}  # a sample; even, as the actor takes every second step
 
 
@@ -76,7 +75,7 @@ def measure_point(name: str, config: Config, repeats: int) -> Iterator[dict[str,
         flops = run.agent.flops
         of_row = (run.sizes.frame_row, run.sizes.latent_row)
         of_update = (flops.update, flops.update_frozen)
-        for phase, row, cost in zip(_PHASES, of_row, of_update, strict=True):
+        for phase, row, cost in zip(PHASES, of_row, of_update, strict=True):
             if phase == "latents":
                 run.freeze()
             run.replay = filled(run.replay)
@@ -97,7 +96,7 @@ def draw(records: list[dict[str, Any]]) -> matplotlib.figure.Figure:
     panels = figure.subplots(2, len(axes_of_records), sharey="row", squeeze=False)
     for column, axis in enumerate(axes_of_records):
         for axes, quantity in zip(panels[:, column], ("value", "replay_bytes"), strict=True):
-            for phase, colour in zip(_PHASES, COLOURS, strict=False):
+            for phase, colour in zip(PHASES, COLOURS, strict=False):
                 ours = [r for r in records if r["name"].split("/")[::2] == [axis, phase]]
                 x = [int(record["name"].split("/")[1]) for record in ours]
                 y = [record[quantity] for record in ours]

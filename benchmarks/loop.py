@@ -27,7 +27,7 @@ from seer_jax.config import Config, check
 from seer_jax.types import Env, UserError
 
 _ROWS = 600  # in replay before anything is timed
-_PHASES = "pixels", "latents"
+PHASES = "pixels", "latents"
 _PARTS = "loop", "simulate", "learn", "act"
 
 
@@ -99,7 +99,7 @@ def measure_loops(
             seeds = config.num_seeds
             runs[f"{seeds} seeds" if seeds > 1 else str(config.num_envs)] = run
         timings: dict[str, measure.Timing] = {}
-        for phase in _PHASES:
+        for phase in PHASES:
             variants = {}
             for of_run, run in runs.items():
                 if phase == "latents":
@@ -110,7 +110,7 @@ def measure_loops(
     for of_run, config in zip(runs, configs, strict=True):
         steps = passes * config.num_envs * config.num_seeds
         records = []
-        for phase in _PHASES:
+        for phase in PHASES:
             names = (f"{part}/{phase}/{of_run}" for part in _PARTS)
             found = [measure.record(name, timings[name], steps) for name in names]
             loop, simulate, learn, act = (record["value"] for record in found)
