@@ -28,7 +28,7 @@ from seer_jax.types import Array
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 # Bytes, both measured. Inputs smaller than the first stay in cache as they are.
-_SCANNED_INPUT = 2 << 20
+_SCANNED_INPUT = 4 << 20
 _SCANNED_PATCHES = 4 << 20
 # Side of the smallest tile that is copied strip by strip; measured on CPUs.
 _COPIED_TILE = 4

@@ -263,7 +263,8 @@ def rainbow_params(recorded, prefix):
     for name, value in recorded.items():
         if name.startswith(prefix + "/"):
             layer, weight = name.removeprefix(prefix + "/").split("/")
-            layers.setdefault(layer, {})[weight] = value
+            noisy = weight.startswith("kernel_")  # ours is [outputs, inputs]
+            layers.setdefault(layer, {})[weight] = value.T if noisy else value
     convs = {name: layers.pop(name) for name in list(layers) if name.startswith("conv")}
     return Params({"params": convs} if convs else None, {"params": layers})
 

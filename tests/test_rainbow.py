@@ -142,8 +142,8 @@ def test_noise_is_scaled_and_independent():
     assert abs(np.corrcoef(noise["one"][0], noise["two"][0])[0, 1]) < 0.1
 
 
-def test_noise_of_few_rows_is_that_of_many(agent, state):
-    """Few rows, as in acting, go through two products; many through weights with noise on them."""
+def test_noise_of_few_samples_is_that_of_many(agent, state):
+    """Few, as in acting, go through two products; many through weights with noise on them."""
     head = rainbow.make_model(CONFIG, (84, 84, 4), ACTIONS).head
     latents = batch(latents=True).obs
     noise = networks.factorised_noise(jax.random.key(3), head.layers(576))
