@@ -101,11 +101,12 @@ def test_the_gradient_keeps_float64():
 
 
 def test_a_large_batch_is_scanned_in_groups_that_divide_it():
-    """45 images of 56 KB go over both limits: groups of 9 at most fit, of the divisors."""
-    x, grad = normal(0, 45, 30, 30, 16), normal(1, 45, 28, 28, 8)
+    """80 images of 56 KB go over both limits: groups of 9 fit, and 8 is the next divisor."""
+    x, grad = normal(0, 80, 30, 30, 16), normal(1, 80, 28, 28, 8)
     scanned = jax.make_jaxpr(lambda: conv._scanned_kernel_grad(x, grad, (3, 3, 16, 8), 1))()
     (scan,) = [e for e in scanned.eqns if e.primitive.name == "scan"]
-    assert scan.params["length"] == 5
+    assert scan.params["length"] == 10
+    assert x.nbytes > conv._SCANNED_INPUT  # so conv2d takes it too
     _, pull_back = jax.vjp(lambda kernel: conv.conv2d(x, kernel, 1), jnp.zeros((3, 3, 16, 8)))
     _, plain_back = jax.vjp(lambda kernel: plain(x, kernel, 1), jnp.zeros((3, 3, 16, 8)))
     np.testing.assert_allclose(pull_back(grad)[0], plain_back(grad)[0], rtol=1e-4, atol=1e-3)
