@@ -6,9 +6,9 @@ product of the image cut into tiles, on any device and in both directions.
 XLA runs the forward pass and the input gradient of a small convolution near a CPU's matmul rate,
 but the weight gradient of a large batch at a fraction of it: the contraction runs over all images
 and misses every cache. Here, on CPU only, that gradient is a scan over a few images at a time,
-unfolded into patches that stay in cache and multiplied at once. And within a loop both gradients
-are slow unless they are written as the forward pass is. The numbers are the same up to summation
-order; docs/performance.md has the measurements.
+unfolded into patches that stay in cache and multiplied image by image. And within a loop both
+gradients are slow unless they are written as the forward pass is. The numbers are the same up to
+summation order; docs/performance.md has the measurements.
 
 The gradient of XLA's pooling, a search of each window, takes longer than all convolutions around
 it. Maxima along one axis, then the other, of slices that come of a reshape have gradients that are

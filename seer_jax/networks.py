@@ -271,18 +271,16 @@ class NoisyDense(nn.Module):
         kernel_sigma = self.param("kernel_sigma", nn.initializers.constant(spread[0]), shape)
         bias = self.param("bias_mu", _within(fan_in), (self.features,))
         bias_sigma = self.param("bias_sigma", nn.initializers.constant(spread[1]), (self.features,))
-        if noise is None:
-            x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
-            return _product(kernel, x) + bias[:, None]
-        bias = bias + bias_sigma * noise[1]
-        if batch <= _FEW_SAMPLES:
-            x, kernel, kernel_sigma, bias, *noise = nn.dtypes.promote_dtype(
-                x, kernel, kernel_sigma, bias, *noise, dtype=self.dtype
-            )
-            of_inputs, of_outputs = (n[:, None] for n in noise)
-            noisy = _product(kernel_sigma, x * of_inputs) * of_outputs
-            return _product(kernel, x) + noisy + bias[:, None]
-        kernel = kernel + kernel_sigma * (noise[1][:, None] * noise[0])
+        if noise is not None:
+            bias = bias + bias_sigma * noise[1]
+            if batch <= _FEW_SAMPLES:
+                x, kernel, kernel_sigma, bias, *noise = nn.dtypes.promote_dtype(
+                    x, kernel, kernel_sigma, bias, *noise, dtype=self.dtype
+                )
+                of_inputs, of_outputs = (n[:, None] for n in noise)
+                noisy = _product(kernel_sigma, x * of_inputs) * of_outputs
+                return _product(kernel, x) + noisy + bias[:, None]
+            kernel = kernel + kernel_sigma * (noise[1][:, None] * noise[0])
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         return _product(kernel, x) + bias[:, None]
 
