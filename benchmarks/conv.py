@@ -8,7 +8,6 @@ only, see seer_jax/conv.py.
 """
 
 import argparse
-import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -104,7 +103,7 @@ def main(argv: list[str] | None = None) -> None:
         rates = {r["name"].removeprefix(f"{layer.name}/"): r["flops_per_s"] / 1e9 for r in found}
         print(f"{layer.name:10}{shape:>18}", *(f"{rates[name]:12.0f}" for name in names))
     if args.json:
-        command = "python -m benchmarks.conv " + " ".join(argv or sys.argv[1:])
+        command = measure.command("benchmarks.conv", argv)
         measure.write_json(args.json, command, records)
 
 

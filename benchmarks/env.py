@@ -9,7 +9,6 @@ games with each number of environments.
 
 import argparse
 import dataclasses
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -99,7 +98,7 @@ def main(argv: list[str] | None = None) -> None:
                 f"{record['name']:36}{record['value'] * 1e3:9.2f} ms{1 / record['value']:9.0f} /s"
             )
     if args.json:
-        command = "python -m benchmarks.env " + " ".join(argv or sys.argv[1:])
+        command = measure.command("benchmarks.env", argv)
         measure.write_json(args.json, command, records, preset=args.preset)
 
 

@@ -11,7 +11,6 @@ replays. In the picture dotted lines are in proportion to what is varied.
 import argparse
 import dataclasses
 import pathlib
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -130,7 +129,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--picture", type=pathlib.Path, help="file to draw them to")
     args = parser.parse_args(argv)
     config = base()
-    command = "python -m benchmarks.growth " + " ".join(argv or sys.argv[1:])
+    command = measure.command("benchmarks.growth", argv)
     records = []
     print(f"{'':28}{'ms':>9}{'GFLOP/s':>9}{'replay MiB':>12}")
     for axis in args.axes:

@@ -14,7 +14,6 @@ import argparse
 import contextlib
 import dataclasses
 import pathlib
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -170,7 +169,7 @@ def main(argv: list[str] | None = None) -> None:
                 f"{1 / loop['value']:9.0f}"
             )
     if args.json:
-        command = "python -m benchmarks.loop " + " ".join(argv or sys.argv[1:])
+        command = measure.command("benchmarks.loop", argv)
         measure.write_json(args.json, command, records, config=dataclasses.asdict(config))
 
 

@@ -11,10 +11,12 @@ import json
 import os
 import pathlib
 import platform
+import shlex
 import statistics
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -120,6 +122,11 @@ def _processor() -> str:
     if {"cpu family", "model"} <= fields.keys():
         name += f" (family {fields['cpu family']} model {fields['model']})"
     return name
+
+
+def command(module: str, argv: Sequence[str] | None) -> str:
+    """The command line that runs a module with these arguments; None: with those of this one."""
+    return shlex.join(["python", "-m", module, *(sys.argv[1:] if argv is None else argv)])
 
 
 def write_json(path: str, command: str, records: list[dict[str, Any]], **context: Any) -> None:

@@ -11,7 +11,6 @@ that must exist (replay, learner) and the buffers XLA says the dearer program of
 import argparse
 import dataclasses
 import pathlib
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -129,7 +128,7 @@ def main(argv: list[str] | None = None) -> None:
             f"{mib(r['settled'])}{mib(r['base'])}"
         )
     if args.json:
-        command = "python -m benchmarks.memory " + " ".join(argv or sys.argv[1:])
+        command = measure.command("benchmarks.memory", argv)
         measure.write_json(args.json, command, records)
 
 

@@ -13,7 +13,6 @@ encodes K + 1 crops).
 
 import argparse
 import dataclasses
-import sys
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
@@ -207,7 +206,7 @@ def main(argv: list[str] | None = None) -> None:
     records = measure_update(config, env.spec, args.repeats)
     print_table(records)
     if args.json:
-        command = "python -m benchmarks.update " + " ".join(argv or sys.argv[1:])
+        command = measure.command("benchmarks.update", argv)
         measure.write_json(args.json, command, records, config=dataclasses.asdict(config))
 
 

@@ -11,7 +11,6 @@ them, within 0.3 rad: 1 is all, 0 is nothing. A head learns from what it can rea
 
 import argparse
 import pathlib
-import sys
 from typing import Any
 
 import jax.numpy as jnp
@@ -81,7 +80,7 @@ def r_squared(x: np.ndarray, y: np.ndarray, near: np.ndarray) -> float:
 
 def main(argv: list[str] | None = None) -> None:
     """Prints the table and writes the records."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("logdir", nargs="+", type=pathlib.Path, help="run folder")
     parser.add_argument("--states", type=int, default=2_400)
     parser.add_argument("--json", type=pathlib.Path, help="file to write the records to")
@@ -117,7 +116,7 @@ def main(argv: list[str] | None = None) -> None:
         ]
         print(f"{logdir.name[:24]:24}{policy.step:10,}" + "".join(f"{x:8.2f}" for x in values))
     if args.json:
-        command = "python -m experiments.pole " + " ".join(argv or sys.argv[1:])
+        command = measure.command("experiments.pole", argv)
         measure.write_json(str(args.json), command, records)
 
 

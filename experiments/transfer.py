@@ -1,5 +1,7 @@
-"""Does an encoder serve another task? Frozen from the first step, it comes from a run on a source
-task, or is a random one; beside them the preset, which trains its own.
+"""Does an encoder of another task serve this one, frozen from the first step?
+
+It comes from a run on a source task, or is a random one; beside them the preset, which trains its
+own.
 
     python -m experiments.transfer --source=cartpole_balance --task=cartpole_swingup --jobs 2
     python -m experiments.transfer --source=walker_stand --task=walker_walk --preset=paper

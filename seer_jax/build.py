@@ -101,6 +101,11 @@ def make_agent(config: Config, spec: EnvSpec) -> Agent:
     Raises:
         UserError: if agent, environment and storage of latents do not go together.
     """
+    if config.num_seeds > 1 and spec.episode_steps is None:
+        raise UserError(
+            "with num_seeds above 1, all runs go in step, which needs episodes of one length: "
+            f"those of {config.task} vary. Start a run for each seed."
+        )
     agent = _MAKE[config.algorithm](config.agent, spec, config.frame_stack)
     if config.latent_dtype == "uint8" and agent.signed_latents:
         raise UserError(

@@ -17,6 +17,7 @@ Algorithm = Literal["curl_sac", "rainbow"]
 _AGENTS: dict[str, type] = {"curl_sac": curl_sac.Config, "rainbow": rainbow.Config}
 
 _ANY_SIGN = ("v_min", "v_max", "pixel_offset")
+_MAY_BE_ZERO = ("eval_epsilon",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +44,8 @@ class Config:
     """Agent step at which the encoder freezes and replay turns into latents; never to keep training
     it; auto to freeze once the latents of a probe batch hardly move any more. The official code
     fixes a step for cartpole_swingup only (10,000 of 80,000); for other tasks paper takes the same
-    eighth of the run, and the other presets choose their own, which are our choices."""
+    eighth of the run, and the other presets choose their own, which are our choices. A run of
+    another length (num_steps) freezes at the same share of it."""
     frozen_updates: int = 1
     """Updates for each agent step after the freeze, where they cost little. Before it there is one,
     and in the official code always."""
@@ -54,7 +56,7 @@ class Config:
     freeze_earliest: int = 5_000
     """With freeze_step=auto: the step of the first look at the encoder. It is compared with itself
     at half the step, so none freezes before twice this one."""
-    freeze_latest: int = 40_000
+    freeze_latest: int = 66_666
     """With freeze_step=auto: the step that freezes in any case."""
     freeze_movement: float = 0.05
     """With freeze_step=auto: the share of its way, in terms of linear CKA, that the encoder may
@@ -285,6 +287,8 @@ def _check_agent(config: Config) -> None:
             continue
         smallest = min(value) if isinstance(value, tuple) and value else value
         low = -math.inf if field.name in _ANY_SIGN else 0
+        if value == 0 and field.name in _MAY_BE_ZERO:
+            continue
         if isinstance(smallest, tuple) or not low < smallest < math.inf:
             raise UserError(
                 f"{field.name}={value}: it must be {'' if low else 'positive and '}finite."

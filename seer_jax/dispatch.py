@@ -70,11 +70,9 @@ def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:
     of_run = of_one = programs.make(config, agent, spec, read_frames, share)
     if config.num_seeds > 1:
         of_run = seeds.lift(of_run)
-    spread = functools.partial(seeds.spread, seeds.mesh(config.num_seeds))
-    own, shared = seeds.LEARNERS, seeds.SHARED
 
     def act_and_store(
-        state: AgentState | seeds.Apart,
+        state: AgentState,
         replay: Replay,
         stack: Array,
         timestep: TimeStep,
@@ -82,13 +80,9 @@ def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:
         iteration: Array,
         random: bool,
     ) -> tuple[Array, Replay, Array, Metrics | None]:
-        def program(state: AgentState, replay: Replay, *rest: PyTree) -> tuple:
-            row, stack, metrics = of_run.choose(state, replay.scale, *rest, random)
-            return row.action, replay_lib.add(replay, row), stack, metrics
-
-        arguments = (seeds.STATE, seeds.REPLAY, own, own, own, shared)
-        program = spread(program, arguments, (own, seeds.REPLAY, own, own))
-        return program(seeds.together(state), replay, stack, timestep, key, iteration)
+        seen = (stack, timestep, key, iteration)
+        row, stack, metrics = of_run.choose(state, replay.scale, *seen, random)
+        return row.action, replay_lib.add(replay, row), stack, metrics
 
     def learn(
         state: AgentState,
@@ -98,9 +92,7 @@ def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:
         update: Array,
         beta: Array,
     ) -> tuple[AgentState, Priorities | None, Metrics]:
-        arguments = (seeds.STATE, seeds.REPLAY, own, shared, shared)
-        program = spread(of_run.learn, arguments, (seeds.STATE, None, own))
-        return program(state, replay.replace(priorities=priorities), key, update, beta)
+        return of_run.learn(state, replay.replace(priorities=priorities), key, update, beta)
 
     def learn_one(
         state: AgentState, replay: Replay, keys: Key, number: Array, update: Array, beta: Array
@@ -109,18 +101,20 @@ def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:
         return state, metrics
 
     def encode_rows(
-        state: AgentState, replay: Replay, age: Array, key: Key, number: Array | int
+        state: AgentState, replay: Replay, age: Array, key: Key, number: Array
     ) -> PyTree:
-        def program(state: AgentState, replay: Replay, age: Array, *rest: PyTree) -> PyTree:
-            envs = jnp.arange(replay.rows.reward.shape[1])
-            return of_run.encode_rows(state, replay, age, envs, *rest)
+        columns = jnp.arange(replay.rows.reward.shape[1])
+        return of_run.encode_rows(state, replay, age, columns, key, number)
 
-        arguments = (seeds.STATE, seeds.REPLAY, shared, own, shared)
-        return spread(program, arguments, seeds.ROWS)(state, replay, age, key, number)
-
-    def act(state: AgentState | seeds.Apart, *rest: PyTree) -> tuple[Array, Array]:
-        program = spread(of_run.act, (seeds.STATE, own, own, own, shared), (own, own))
-        return program(seeds.together(state), *rest)
+    # What of each argument and result belongs to single learners, where they share devices.
+    own, shared = seeds.LEARNERS, seeds.SHARED
+    spread = functools.partial(seeds.spread, seeds.mesh(config.num_seeds))
+    acting = (seeds.STATE, seeds.REPLAY, own, own, own, shared)
+    act_and_store = spread(act_and_store, acting, (own, seeds.REPLAY, own, own))
+    learning_of = (seeds.STATE, None, seeds.REPLAY, own, shared, shared)
+    learn = spread(learn, learning_of, (seeds.STATE, None, own))
+    act = spread(of_run.act, (seeds.STATE, own, own, own, shared), (own, own))
+    encode_rows = spread(encode_rows, (seeds.STATE, seeds.REPLAY, shared, own, shared), seeds.ROWS)
 
     # The one program that runs again and again with temporaries so large.
     find_largest = functools.partial(_largest_array, config, agent, spec)

@@ -9,7 +9,6 @@ import contextlib
 import importlib.metadata
 import os
 import platform
-import re
 import shutil
 import sys
 import time
@@ -19,22 +18,6 @@ from typing import Any, NamedTuple, get_args
 _TASK = "walker_walk"
 _SECONDS = 1.0  # of rendering, for each measured frame rate
 _FREE_DISK = 5e9  # bytes: a run with its checkpoints and videos fits
-
-# Package, oldest version, first version that is too new. mujoco 4 breaks dm_control.
-_REQUIRED: list[tuple[str, tuple[int, ...], tuple[int, ...] | None]] = [
-    ("jax", (0, 10), None),
-    ("jaxlib", (0, 10), None),
-    ("flax", (0, 12), None),
-    ("optax", (0, 2, 5), None),
-    ("chex", (0, 1, 90), None),
-    ("orbax-checkpoint", (0, 11, 20), None),
-    ("dm_control", (1, 0, 30), None),
-    ("mujoco", (3, 17), (4,)),
-    ("tyro", (0, 9), None),
-    ("tensorboardX", (2, 6), None),
-    ("tqdm", (4, 66), None),
-    ("imageio-ffmpeg", (0, 5), None),
-]
 
 
 class Finding(NamedTuple):
@@ -88,11 +71,11 @@ def _guarded(check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
 
 def check_machine() -> Iterator[Finding]:
     """Python, operating system, cores, memory."""
-    supported = (3, 11) <= sys.version_info[:2] <= (3, 13)
+    supported = (3, 11) <= sys.version_info[:2] < (3, 13)
     yield Finding(
         "python",
         f"{platform.python_version()} ({sys.executable})",
-        fix=None if supported else "use Python 3.11, 3.12 or 3.13",
+        fix=None if supported else "use Python 3.11 or 3.12",
         fatal=not supported,
     )
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
@@ -101,14 +84,17 @@ def check_machine() -> Iterator[Finding]:
 
 
 def check_packages() -> Iterator[Finding]:
-    """Versions of the required packages, then of the optional ones."""
-    for name, oldest, too_new in _REQUIRED:
-        wanted = f"{name}>={_dotted(oldest)}" + (f",<{_dotted(too_new)}" if too_new else "")
-        version = _version(name)
-        numbers = tuple(int(n) for n in re.findall(r"\d+", version or "")[:3])
-        good = oldest <= numbers and (too_new is None or numbers < too_new)
+    """Versions of the packages that setup.cfg requires, then of the optional ones."""
+    from packaging.requirements import Requirement
+
+    for text in importlib.metadata.requires("seer_jax") or ():
+        wanted = Requirement(text)
+        if wanted.marker is not None:  # of an extra
+            continue
+        version = _version(wanted.name)
+        good = version is not None and wanted.specifier.contains(version, prereleases=True)
         yield Finding(
-            name,
+            wanted.name,
             version or "not installed",
             fix=None if good else f"pip install '{wanted}'",
             fatal=not good,
@@ -122,10 +108,6 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _dotted(version: tuple[int, ...]) -> str:
-    return ".".join(map(str, version))
 
 
 def check_jax() -> Iterator[Finding]:

@@ -1,8 +1,8 @@
 """The freeze: the encoder stops training and replay's frames become latents.
 
 `to_latents` encodes every row held, oldest first, and lets go of the frames before it makes room
-for the latents, so that at no time more is held than the frames and the latents of the rows
-present.
+for the latents. So at no time is more held than the latents of the rows present and one ring: that
+of the frames, or that of the latents.
 """
 
 import functools
@@ -69,8 +69,8 @@ def plan(config: Config, agent: Agent, spec: EnvSpec) -> Plan:
     `replay_capacity` counts the rows of all environments together. Both are for one learner: with
     `num_seeds` above one, each has as much.
 
-    Latents get as many rows as fit in the bytes of the frames, so the budget holds throughout;
-    neither phase gets rows that the run cannot fill.
+    Latents get as many rows as fit in the bytes of the frames, so the budget holds before and after
+    the freeze; neither phase gets rows that the run cannot fill.
 
     Raises:
         UserError: if the budget does not hold one episode, or the machine not the budget.
@@ -143,7 +143,9 @@ def _check_budget(
                 f"--replay_capacity to {math.ceil(least_bytes * envs / frame_row_bytes)}."
             )
     largest = max(c * replay_lib.row_bytes(row) for c, row in zip(capacities, rows, strict=True))
-    available = memory.available_bytes()
+    if len(rows) > 1:  # the freeze holds the latents of the rows present beside either ring
+        largest += min(capacities) * replay_lib.row_bytes(rows[1])
+    available = memory.available_bytes(memory.shared_devices(config.num_seeds))
     if available is not None and largest > available:
         raise UserError(
             f"Replay needs {largest / 2**30:.1f} GiB and {available / 2**30:.1f} GiB are free: "
@@ -177,6 +179,7 @@ def to_latents(
     capacity: int,
     chunk: int,
     several: bool = False,
+    init: Callable[..., Replay] = replay_lib.init,
 ) -> tuple[Replay, dict[str, np.ndarray], int]:
     """Turns a replay of frames into one of latents.
 
@@ -188,6 +191,7 @@ def to_latents(
         capacity: of the new replay. If it is below the rows held, the oldest are dropped.
         chunk: rows encoded at a time.
         several: each environment is a learner's own, with a scale of its own.
+        init: makes the empty replay, of (capacity, row, prioritised).
 
     Returns:
         A replay of the newest rows, in the same order; what storing them cost,
@@ -219,7 +223,7 @@ def to_latents(
     jax.block_until_ready(parts)
     for x in jax.tree.leaves(replay.rows):
         x.delete()
-    converted = replay_lib.init(capacity, row, prioritised=priorities is not None)
+    converted = init(capacity, row, priorities is not None)
     target: PyTree = (converted.rows, converted.priorities and converted.priorities.values)
     start = 0
     for part in parts:

@@ -5,7 +5,7 @@ import ctypes
 import os
 import resource
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -19,11 +19,17 @@ _LARGE = 8 << 20  # bytes of an array; measured: with smaller ones sparing takes
 _FEW_CORES = (os.cpu_count() or 1) <= 4
 
 
-def available_bytes() -> int | None:
-    """Bytes that can still be allocated on the default device; None where nobody tells."""
-    stats = jax.local_devices()[0].memory_stats()
+def shared_devices(num_seeds: int) -> list[jax.Device]:
+    """The devices that learners and their replay are spread over: as many as share them evenly."""
+    devices = jax.local_devices()
+    return devices[: max(n for n in range(1, len(devices) + 1) if num_seeds % n == 0)]
+
+
+def available_bytes(devices: Sequence[jax.Device]) -> int | None:
+    """Bytes that can still be allocated on devices of one kind; None where nobody tells."""
+    stats = devices[0].memory_stats()
     if stats and "bytes_limit" in stats:
-        return stats["bytes_limit"] - stats["bytes_in_use"]
+        return (stats["bytes_limit"] - stats["bytes_in_use"]) * len(devices)
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             fields = dict(line.split(":") for line in file)

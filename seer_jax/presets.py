@@ -19,8 +19,13 @@ _ACTION_REPEAT = {
 _DEFAULT_ACTION_REPEAT = 2
 
 
-def for_task(task: str, preset: Preset) -> Config:
+def for_task(task: str, preset: Preset, num_steps: int | None = None) -> Config:
     """The preset's configuration for a task: `domain_task`, or an Atari game such as `Alien`.
+
+    Args:
+        task: as runs keep it.
+        preset: its name.
+        num_steps: length of the run, if not the preset's; it freezes at the same share of it.
 
     Raises:
         UserError: if the preset is not for such tasks.
@@ -33,6 +38,10 @@ def for_task(task: str, preset: Preset) -> Config:
     if preset not in presets:
         raise UserError(f"preset={preset} is not for {task}: choose {' or '.join(presets)}.")
     config = presets[preset](task)
+    if num_steps is not None:
+        assert isinstance(config.freeze_step, int)
+        freeze_step = config.freeze_step * num_steps // config.num_steps
+        config = dataclasses.replace(config, num_steps=num_steps, freeze_step=freeze_step)
     return dataclasses.replace(
         config, freeze_earliest=config.num_steps // 16, freeze_latest=config.num_steps * 5 // 6
     )

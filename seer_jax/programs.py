@@ -25,6 +25,7 @@ from seer_jax.types import (
     Metrics,
     PyTree,
     Row,
+    StackPad,
     TimeStep,
 )
 
@@ -175,14 +176,14 @@ def _encode_rows(
     )
 
 
-def push(stack: Array, timestep: TimeStep, pad: str) -> Array:
+def push(stack: Array, timestep: TimeStep, pad: StackPad) -> Array:
     """Appends the newest frame to each stack u8[N, k, H*W*C]; an episode's first one refills it."""
     frame = timestep.obs.reshape(stack.shape[0], 1, -1)
     moved = jnp.concatenate([stack[:, 1:], frame], axis=1)
-    if pad == "repeat":
-        fresh = jnp.broadcast_to(frame, stack.shape)
-    else:
+    if pad == "zeros":
         fresh = jnp.concatenate([jnp.zeros_like(stack[:, 1:]), frame], axis=1)
+    else:
+        fresh = jnp.broadcast_to(frame, stack.shape)
     return jnp.where((timestep.step_type == FIRST)[:, None, None], fresh, moved)
 
 

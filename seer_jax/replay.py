@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seer_jax import quantise
-from seer_jax.types import FIRST, LAST, Array, Key, PyTree, Row, Transition
+from seer_jax.types import FIRST, LAST, Array, Key, PyTree, Row, StackPad, Transition
 
 _ROWS = 1024  # rows copied to the device at a time
 _BLOCK = 1024  # priorities summed together: see `_draw_by_priority`
@@ -105,8 +105,8 @@ def trimmed_shape(held: int, row: Row, prioritised: bool, scale: PyTree) -> Repl
     return jax.eval_shape(lambda: init(held, row, prioritised)).replace(scale=scale)
 
 
-def untrimmed(replay: Replay, capacity: int) -> Replay:
-    """Takes `trimmed` back into a ring with room for `capacity` rows."""
+def untrimmed(replay: Replay, capacity: int, init: Callable[..., Replay] = init) -> Replay:
+    """Takes `trimmed` back into a ring with room for `capacity` rows, made by `init`."""
     row = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), replay.rows)
     values = lambda replay: replay.priorities and replay.priorities.values
     whole = init(capacity, row, replay.priorities is not None)
@@ -209,8 +209,10 @@ def sample(
 def update_priorities(
     priorities: Priorities, start: Start, errors: Array, exponent: float
 ) -> Priorities:
-    """Sets the priorities of a batch by its errors f32[B] (their sign does not count)."""
+    """Sets the priorities of a batch by its errors f32[B] (their sign does not count). Where one is
+    not finite, as the run has diverged, `sample` must still find starts until the loop says so."""
     new = (jnp.abs(errors) + 1e-6) ** exponent  # above 0: no transition is lost for good
+    new = jnp.where(jnp.isfinite(new), new, priorities.highest)
     return Priorities(
         priorities.values.at[start].set(new), jnp.maximum(priorities.highest, jnp.max(new))
     )
@@ -284,7 +286,7 @@ def _window_length(replay: Replay, age: Array, env: Array, n_step: int) -> tuple
     return steps, ~ends[:, 0] & (early | held[:, -1]) & ~cut
 
 
-def stacked_frames(obs_shape: tuple[int, int, int], stack: int, pad: str) -> Reader:
+def stacked_frames(obs_shape: tuple[int, int, int], stack: int, pad: StackPad) -> Reader:
     """Reads observations from rows that hold single frames.
 
     Frames from before the episode's first row are that row's frame again (`pad="repeat"`) or black

@@ -33,13 +33,14 @@ def main(argv: list[str] | None = None) -> int:
 def parse(argv: list[str]) -> Config:
     """The configuration that the flags ask for.
 
-    `--task` and `--preset` choose the defaults of all other flags. A wrong flag or value prints a
-    message with the nearest flags and exits with 2.
+    `--task` and `--preset` choose the defaults of all other flags, and `--num_steps` those of when
+    to freeze. A wrong flag or value prints a message with the nearest flags and exits with 2.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     # nargs: a flag without its value is for the full parser below to complain about.
     first.add_argument("--task", nargs="?", default=Config.task, const=Config.task)
     first.add_argument("--preset", nargs="?", default=Config.preset, const=Config.preset)
+    first.add_argument("--num_steps", "--num-steps", nargs="?")
     known, _ = first.parse_known_args(argv)
     if known.preset not in get_args(config_lib.Preset):
         names = ", ".join(get_args(config_lib.Preset))
@@ -47,7 +48,10 @@ def parse(argv: list[str]) -> Config:
     from seer_jax import build  # late: it settles how to render, which takes a moment
 
     task = build.parse_task(known.task)
-    default = presets.for_task(task, known.preset)
+    num_steps = None
+    with contextlib.suppress(TypeError, ValueError):  # not given, or no number: see below
+        num_steps = int(known.num_steps)
+    default = presets.for_task(task, known.preset, num_steps)
     # The flags of this agent and not of the others.
     flags = dataclasses.make_dataclass(
         "Flags", [("agent", type(default.agent), default.agent)], bases=(Config,), frozen=True
@@ -115,7 +119,8 @@ def held(logdir: pathlib.Path) -> Iterator[None]:
 
 def _check_same(found: Config, wanted: Config) -> None:
     there, here = (dataclasses.asdict(c) | dataclasses.asdict(c.agent) for c in (found, wanted))
-    names = [n for n in here if n not in ("agent", "logdir") and there[n] != here[n]]
+    shared = [n for n in here if n in there and n not in ("agent", "logdir")]
+    names = [n for n in shared if there[n] != here[n]]
     if names:
         changes = "\n".join(f"  {name}: {there[name]} there, {here[name]} here" for name in names)
         raise UserError(

@@ -26,12 +26,14 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from seer_jax import memory
+from seer_jax import replay as replay_lib
 from seer_jax.programs import Programs
 from seer_jax.replay import Replay
-from seer_jax.types import AgentState, Array, Key, Metrics, PyTree, TimeStep
+from seer_jax.types import AgentState, Array, Key, Metrics, PyTree, Row, TimeStep
 
 _AXIS = "seed"
 # How arrays are spread over devices.
@@ -81,9 +83,19 @@ def pick(arrays: dict[str, np.ndarray], learner: int) -> dict[str, np.ndarray]:
 
 def mesh(num_seeds: int) -> Mesh | None:
     """The devices to spread learners over, as many as share them evenly; None if that is one."""
-    devices = jax.local_devices()
-    count = max(n for n in range(1, len(devices) + 1) if num_seeds % n == 0)
-    return Mesh(np.array(devices[:count]), (_AXIS,)) if count > 1 else None
+    devices = memory.shared_devices(num_seeds)
+    return Mesh(np.array(devices), (_AXIS,)) if len(devices) > 1 else None
+
+
+def empty_replay(num_seeds: int, capacity: int, row: Row, prioritised: bool = False) -> Replay:
+    """`replay.init`, of which each device that shares the learners holds their part alone."""
+    make = functools.partial(replay_lib.init, capacity, row, prioritised)
+    if (devices := mesh(num_seeds)) is None:
+        return make()
+    whose = jax.tree.map(
+        lambda part: NamedSharding(devices, part), REPLAY, is_leaf=lambda x: isinstance(x, P)
+    )
+    return jax.jit(make, out_shardings=whose)()
 
 
 def apart_until_freeze(num_seeds: int) -> bool:
@@ -92,12 +104,24 @@ def apart_until_freeze(num_seeds: int) -> bool:
 
 
 def spread(devices: Mesh | None, program: Callable, arguments: PyTree, results: PyTree) -> Callable:
-    """A program of which each device does its part; `arguments` and `results` say what is whose."""
-    if devices is None:
-        return program
-    return jax.shard_map(
-        program, mesh=devices, in_specs=arguments, out_specs=results, check_vma=False
-    )
+    """A program of which each device does its part, and whose learners may be `Apart`.
+
+    Args:
+        devices: to spread learners over, or None.
+        program: takes the state of all, other arguments, and static ones by name.
+        arguments, results: what of them is whose.
+    """
+
+    @functools.wraps(program)
+    def spread_program(state: AgentState | Apart, *rest: PyTree, **static: Any) -> Any:
+        of_part = functools.partial(program, **static)
+        if devices is not None:
+            of_part = jax.shard_map(
+                of_part, mesh=devices, in_specs=arguments, out_specs=results, check_vma=False
+            )
+        return of_part(together(state), *rest)
+
+    return spread_program
 
 
 def lift(one: Programs) -> Programs:

@@ -13,7 +13,7 @@ import pathlib
 import signal
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -150,6 +150,7 @@ class Run:
             split = jax.vmap(split)
         self.keys = split(seeds.keys(config.seeds))
         self.sizes = freezing.plan(config, agent, env.spec)
+        self.init_replay = functools.partial(seeds.empty_replay, config.num_seeds)
         self.metrics: list[Metrics] = []  # of the dispatches since the last report, on device
         # With freeze_step=auto until it freezes: the encoders of the last looks, newest last.
         self.looks: list[PyTree] = []
@@ -351,6 +352,7 @@ class Run:
                 capacity=self.sizes.latent_capacity,
                 chunk=max(1, _CHUNK_IMAGES // (self.config.num_copies * self.num_envs())),
                 several=self.config.num_seeds > 1,
+                init=self.init_replay,
             )
             self.looks = []
         copies = self.num_envs() * self.config.num_copies
@@ -489,19 +491,24 @@ class Run:
         """Takes up the newest checkpoint, or begins; says whether it began."""
         restored = self.checkpoints.restore(("state", "replay", "loop", "env"))
         if restored is None:
-            self.state = self.functions.init(self.keys.init)
-            empty = functools.partial(
-                replay_lib.init,
-                self.sizes.frame_capacity,
-                self.sizes.frame_row,
-                self.prioritised(),
-            )
-            self.compile_update(jax.eval_shape(empty))
-            self.replay = empty()
-            self.stack = self.functions.empty_stack(self.env.spec.num_envs)
-            self.timestep = self.env.reset()
-            return True
-        items, saved = restored
+            self.start()
+        else:
+            self.resume(*restored)
+        return restored is None
+
+    def start(self) -> None:
+        """Begins at step 0."""
+        self.state = self.functions.init(self.keys.init)
+        empty = functools.partial(
+            self.init_replay, self.sizes.frame_capacity, self.sizes.frame_row, self.prioritised()
+        )
+        self.compile_update(jax.eval_shape(empty))
+        self.replay = empty()
+        self.stack = self.functions.empty_stack(self.env.spec.num_envs)
+        self.timestep = self.env.reset()
+
+    def resume(self, items: dict[str, checkpoint.Flat], saved: dict[str, Any]) -> None:
+        """Goes on from the arrays and the counters of a checkpoint."""
         state = jax.eval_shape(self.functions.init, self.keys.init)
         capacity, row, scale = self.sizes.frame_capacity, self.sizes.frame_row, None
         if saved.pop("phase") == "latents":
@@ -521,7 +528,7 @@ class Run:
         size = int(items["replay"][".size"])
         held = replay_lib.trimmed_shape(size, row, self.prioritised(), scale)
         held = checkpoint.rebuild(held, items["replay"])
-        self.replay = replay_lib.untrimmed(held, capacity)
+        self.replay = replay_lib.untrimmed(held, capacity, self.init_replay)
         numbers = {path.split("]")[1] for path in items["loop"] if path.startswith("['looks']")}
         loop = {
             "stack": jax.eval_shape(lambda: self.functions.empty_stack(self.env.spec.num_envs)),
@@ -538,7 +545,6 @@ class Run:
             ended = np.full_like(self.timestep.step_type, LAST)
             self.timestep = self.timestep._replace(step_type=ended)
             self.forget_episodes()
-        return False
 
     def compile_update(self, replay: replay_lib.Replay) -> None:
         """Compiles the update from pixels while there is no replay yet, only its shapes: compiling

@@ -15,7 +15,7 @@ from seer_jax.config import Config
 from seer_jax.types import Agent, PyTree, UserError
 
 # What decides how an encoder sees, as far as an agent has it.
-_OF_RUN = ("algorithm", "image_size", "frame_stack")
+_OF_RUN = ("algorithm", "image_size", "frame_stack", "render_quality")
 _OF_AGENT = ("encoder", "crop_size", "pixel_offset", "num_filters", "strides", "latent_size")
 
 

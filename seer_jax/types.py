@@ -11,7 +11,7 @@ dimensions.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import flax.struct
 import jax
@@ -22,6 +22,7 @@ Array = jax.Array
 Key = jax.Array
 PyTree = Any
 Leaf = Any  # an array, or its ShapeDtypeStruct where only shapes matter
+StackPad = Literal["repeat", "zeros"]
 
 FIRST, MID, LAST = 0, 1, 2
 
@@ -44,7 +45,7 @@ class EnvSpec(NamedTuple):
         num_envs: N, environments stepped together.
         action_repeat: simulator control steps per agent step: env_step = step x action_repeat.
         episode_steps: agent steps of every episode, or None where episodes vary in length.
-        stack_pad: what fills a stack before an episode's second frame: "repeat" or "zeros".
+        stack_pad: what fills a stack before an episode's second frame: the first again, or black.
         reference_scores: of random play and of a human, where evaluations are measured against
             them.
     """
@@ -55,7 +56,7 @@ class EnvSpec(NamedTuple):
     num_envs: int
     action_repeat: int
     episode_steps: int | None
-    stack_pad: str = "repeat"
+    stack_pad: StackPad = "repeat"
     reference_scores: tuple[float, float] | None = None
 
 

@@ -81,6 +81,22 @@ def test_the_seed_decides():
     assert not np.array_equal(frames(5), frames(6))
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_a_time_limit_is_not_a_terminal_step(monkeypatch, training):
+    """Twenty steps of Pong, in which nobody can lose; the life lost in Breakout is terminal."""
+    monkeypatch.setattr(atari, "_MAX_FRAMES", 80)
+    env = atari.make("Pong", seed=0, training=training)
+    last = play(env, 20)[-1]
+    assert last.step_type.tolist() == [LAST] and last.discount.tolist() == [1]
+    env.close()
+    monkeypatch.undo()
+    env = atari.make("Breakout", seed=0, training=training)
+    steps = play(env, 400)
+    ends = [step.discount[0] for step in steps if step.step_type[0] == LAST]
+    assert ends and not any(ends)
+    env.close()
+
+
 def test_a_restored_environment_begins_new_games():
     env = atari.make("Alien", seed=0, num_envs=2)
     play(env, 10)

@@ -447,7 +447,7 @@ def test_doctor_says_how_to_fix_versions(quick_doctor, capsys):
     assert doctor.main([]) == 2
     report = capsys.readouterr().out
     assert "fix: pip install 'flax>=0.12'" in report
-    assert "fix: pip install 'mujoco>=3.17,<4'" in report
+    assert "fix: pip install 'mujoco<4,>=3.17'" in report
     assert "optional" in report and report.count("fix:") == 2
 
 

@@ -413,10 +413,11 @@ def test_plan_accepts_one_episode():
 
 
 def test_plan_refuses_what_the_machine_does_not_have(monkeypatch):
-    needed = 1_000 * FRAME_ROW
-    monkeypatch.setattr(memory, "available_bytes", lambda: needed - 1)
+    # At the freeze the latents of the rows held lie beside the ring.
+    needed = 1_000 * (FRAME_ROW + LATENT_ROW)
+    monkeypatch.setattr(memory, "available_bytes", lambda _: needed - 1)
     with pytest.raises(UserError, match="lower --replay_memory or --replay_capacity"):
         plan(replay_capacity=1_000)
     for enough in (needed, None):
-        monkeypatch.setattr(memory, "available_bytes", lambda enough=enough: enough)
+        monkeypatch.setattr(memory, "available_bytes", lambda _, enough=enough: enough)
         plan(replay_capacity=1_000)

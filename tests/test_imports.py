@@ -30,16 +30,17 @@ MAY_IMPORT = {
     "config": "types agents.* quantise",
     "freezing": "types memory quantise replay config",
     # Environments are told apart here and nowhere else.
+    "envs.names": "",
     "envs.pictures": "types",
     "envs.restarts": "",
     "envs.parallel": "types",
-    "envs.*": "types envs.pictures envs.restarts",
+    "envs.*": "types envs.names envs.pictures envs.restarts",
     # The loop and what it writes.
     "logger": "types",
     "checkpoint": "types",
     "video": "types logger",
     "programs": "types quantise replay config freezing",
-    "seeds": "types replay programs",
+    "seeds": "types memory replay programs",
     "dispatch": "types conv memory replay settling config programs seeds",
     "train": "types memory quantise replay settling config freezing seeds logger checkpoint video "
     "dispatch",

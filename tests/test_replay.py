@@ -463,6 +463,21 @@ def test_priorities_follow_rows_and_errors():
     np.testing.assert_allclose(replay.priorities.values[:, 0], [3, 1, 0, 3], rtol=1e-5)
 
 
+def test_errors_that_are_not_finite_leave_draws_whole():
+    """As of a run that diverges: the next batch is still drawn, and the loop can say so."""
+    rows = play(fake_env(lengths=(2,)), 5)
+    replay = replay_lib.init(2_000, rows[0], prioritised=True)
+    for row in rows:
+        replay = add(replay, row)
+    start = replay_lib.Start(jnp.array([0, 1]), jnp.array([0, 0]))
+    errors = jnp.array([jnp.nan, jnp.inf])
+    replay = replay.replace(
+        priorities=replay_lib.update_priorities(replay.priorities, start, errors, 0.5)
+    )
+    assert jnp.isfinite(replay.priorities.values).all()
+    assert sampled_transitions(replay, 1) == sampled_transitions(replay.replace(priorities=None), 1)
+
+
 def test_prioritised_draws_are_whole_transitions():
     """The same transitions as uniform sampling finds, and no other."""
     rows = play(fake_env(num_envs=2, lengths=(1, 3, 2, 7)), 37)

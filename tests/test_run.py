@@ -108,7 +108,20 @@ def test_help_shows_every_flag(tmp_path, capsys):
     for field in dataclasses.fields(config_lib.Config) + dataclasses.fields(
         config_lib.curl_sac.Config
     ):
-        assert field.name == "agent" or f"--{field.name}" in out
+        assert field.name == "agent" or re.search(rf"--{field.name}\b", out)
+
+
+@pytest.mark.parametrize("flag", ["--num_steps=20000", "--num-steps 20000"])
+def test_a_run_of_another_length_freezes_at_the_same_share_of_it(flag):
+    config = run.parse(["--task=cartpole_swingup", *flag.split()])  # 10,000 of 80,000 by itself
+    assert (config.freeze_step, config.num_steps) == (2_500, 20_000)
+    assert (config.freeze_earliest, config.freeze_latest) == (1_250, 16_666)
+    assert run.parse(["--freeze_step=9", *flag.split()]).freeze_step == 9
+
+
+def test_evaluations_without_random_actions_can_be_asked_for():
+    pytest.importorskip("envpool")
+    assert run.parse(["--task=Alien", "--eval_epsilon=0"]).agent.eval_epsilon == 0
 
 
 # Folders that cannot be used.
@@ -156,6 +169,14 @@ def test_another_configuration_is_refused_with_the_difference(trained, capsys):
     assert "  critic_lr: 0.001 there, 0.5 here\n" in err and "  gamma: 0.99 there, 0.9 here" in err
     assert "batch_size" not in err
     assert read_checkpoint(trained)[1] == before
+
+
+def test_a_run_of_another_agent_is_refused_with_the_difference(trained, capsys):
+    pytest.importorskip("envpool")
+    assert run.main(["--task=Alien", f"--logdir={trained}"]) == 2
+    err = capsys.readouterr().err
+    assert "task: cartpole_swingup there, Alien here" in err
+    assert "algorithm: curl_sac there, rainbow here" in err
 
 
 @pytest.mark.parametrize(

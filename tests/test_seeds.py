@@ -149,6 +149,15 @@ def test_acting_in_one_batch_as_on_an_accelerator_is_acting_in_turn(monkeypatch,
         np.testing.assert_allclose(x, expected, rtol=1e-5, atol=1e-5)
 
 
+CHECK_DEVICES = """
+import jax
+from seer_jax import seeds
+assert seeds.mesh(2).size == 2 and not seeds.mesh(3)
+rows = seeds.empty_replay(2, 5, jax.ShapeDtypeStruct((2, 3), "uint8")).rows
+assert [part.data.shape for part in rows.addressable_shards] == [(5, 1, 3), (5, 1, 3)]
+"""
+
+
 @pytest.mark.slow
 def test_devices_share_the_learners(together, tmp_path):
     """Two simulated devices, a learner each, come to what one device comes to."""
@@ -156,8 +165,7 @@ def test_devices_share_the_learners(together, tmp_path):
         "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # as here
     }
-    script = "from seer_jax import seeds; assert seeds.mesh(2).size == 2; assert not seeds.mesh(3)"
-    subprocess.run([sys.executable, "-c", script], env=environment, check=True)
+    subprocess.run([sys.executable, "-c", CHECK_DEVICES], env=environment, check=True)
     depth = config_lib.read(together / "both").agent.frozen_depth
     flags = [*FLAGS, *(CONVS if depth == "convs" else ()), "--num_seeds=2", "--seed=4"]
     command = [sys.executable, "-m", "seer_jax.run", *flags, f"--logdir={tmp_path}/run"]
@@ -202,3 +210,9 @@ def test_a_policy_of_another_seed_is_a_plain_message(together):
 def test_what_does_not_go_together_is_refused(flags, message, capsys):
     assert run.main([*FLAGS, "--num_seeds=2", *flags]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_episodes_of_several_lengths_are_refused():
+    config = run.parse([*FLAGS, "--num_seeds=2"])
+    with pytest.raises(UserError, match="needs episodes of one length"):
+        build.make_agent(config, FakeEnv(num_envs=2, lengths=(3, 4), obs_shape=(24, 24, 3)).spec)

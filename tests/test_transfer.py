@@ -73,6 +73,7 @@ def test_it_need_not_be_frozen_there_and_is_read_again_after_an_early_kill(tmp_p
     ("more", "message"),
     [
         (["--freeze_step=40"], "add --freeze_step=0"),
+        (["--render_quality=full"], "render_quality=fast there and full here"),
         (["--crop_size=22"], "crop_size=20 there and 22 here"),
         (["--encoder_from=nowhere"], "nowhere holds no run"),
     ],

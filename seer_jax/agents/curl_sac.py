@@ -309,25 +309,21 @@ def update_on_views(
     """
     chex.assert_rank([batch.action, batch.reward, batch.discount, batch.weight], [2, 1, 1, 1])
     state, metrics, errors = _step_critic(model, state, batch, noise.critic)
-    if state.frozen is not None:
-        stored = batch.obs if state.params.encoder is None else batch.obs["features"]
-        state, more = _step_actor_in_turn(model, state, lambda: stored, noise.actor)
-        return state.replace(step=state.step + 1), metrics | more, errors
-
-    def encode(convs: PyTree) -> Array:
-        return model.convs.apply(convs, batch.obs)
-
-    convs = state.params.encoder["critic"]["convs"]
-    if not model.config.contrastive:
-        state, more = _step_actor_in_turn(model, state, lambda: encode(convs), noise.actor)
-        return state.replace(step=state.step + 1), metrics | more, errors
-    # The actor's step leaves the convolutions alone, so one forward pass serves it and the
-    # contrastive loss that follows it.
-    assert positive is not None
-    features, features_vjp = jax.vjp(encode, convs)
-    state, more = _step_actor_in_turn(model, state, lambda: features, noise.actor)
-    state, contrast = _step_contrast(model, state, features, features_vjp, positive)
-    return state.replace(step=state.step + 1), metrics | more | contrast, errors
+    encoder = state.params.encoder
+    contrast: dict[str, Array] = {}
+    if positive is not None:
+        # The actor's step leaves the convolutions alone: one forward pass serves both losses.
+        convolve = lambda convs: model.convs.apply(convs, batch.obs)
+        anchor, anchor_vjp = jax.vjp(convolve, encoder["critic"]["convs"])
+        features = lambda: anchor
+    elif encoder is not None:
+        features = lambda: _features(model, encoder["critic"], batch.obs)
+    else:
+        features = lambda: batch.obs
+    state, actor = _step_actor_in_turn(model, state, features, noise.actor)
+    if positive is not None:
+        state, contrast = _step_contrast(model, state, anchor, anchor_vjp, positive)
+    return state.replace(step=state.step + 1), metrics | actor | contrast, errors
 
 
 def _step_critic(

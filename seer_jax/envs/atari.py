@@ -5,14 +5,13 @@ is a whole game and rewards are its score. EnvPool is imported inside functions:
 dependency.
 """
 
-import difflib
 import importlib.util
 from typing import Any
 
 import numpy as np
 
-from seer_jax.envs import pictures, restarts
-from seer_jax.types import EnvSpec, TimeStep, UnknownTask, UserError
+from seer_jax.envs import names, pictures, restarts
+from seer_jax.types import LAST, EnvSpec, TimeStep, UnknownTask, UserError
 
 # Scores of random play and of a human in the 26 games of Atari 100k, as its papers give them.
 REFERENCE_SCORES = {
@@ -91,8 +90,7 @@ def parse_task(task: str) -> str:
     name = plain(task.strip().lower().removeprefix("atari:"))
     if name in known:
         return known[name]
-    nearest = [known[n] for n in difflib.get_close_matches(name, known, n=3, cutoff=0.5)]
-    hint = f"Did you mean {' or '.join(nearest)}? " if nearest else ""
+    hint = names.did_you_mean(name, known)
     raise UnknownTask(
         f"Unknown Atari game {task!r}. {hint}All {len(known)} games: "
         "python -c \"from seer_jax.envs import atari; print(*atari.game_names(), sep='\\n')\""
@@ -125,6 +123,7 @@ class AtariEnv:
         self._pool = self._make_pool(seed)
         self._steps = 0  # since the last seed
         self._started = False
+        self._lives = np.zeros(num_envs, int)  # at the last step
         self.spec = EnvSpec(
             obs_shape=(image_size, image_size, 1),
             action_shape=(),
@@ -179,11 +178,17 @@ class AtariEnv:
         return self._time_step(self._pool.step(action))
 
     def _time_step(self, timestep: Any) -> TimeStep:
+        step_type, observation = np.asarray(timestep.step_type, np.int32), timestep.observation
+        lives, before = np.asarray(observation.lives), self._lives
+        self._lives = lives
+        # EnvPool ends an episode with discount 0 at the time limit too.
+        goes_on = (observation.terminated == 0) & (lives >= before)
+        at_limit = (step_type == LAST) & goes_on
         return TimeStep(
-            step_type=np.asarray(timestep.step_type, np.int32),
+            step_type=step_type,
             reward=np.asarray(timestep.reward, np.float32),
-            discount=np.asarray(timestep.discount, np.float32),
-            obs=np.asarray(timestep.observation.obs).reshape(-1, *self.spec.obs_shape),
+            discount=np.where(at_limit, 1, timestep.discount).astype(np.float32),
+            obs=np.asarray(observation.obs).reshape(-1, *self.spec.obs_shape),
         )
 
     def render(self, height: int, width: int) -> np.ndarray:

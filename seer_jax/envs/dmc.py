@@ -5,7 +5,6 @@ A step sends one action to the simulator `action_repeat` times and renders the l
 dm_control is imported inside functions, because it binds to an OpenGL backend on import.
 """
 
-import difflib
 import importlib.util
 import math
 import os
@@ -15,6 +14,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from seer_jax.envs import names
 from seer_jax.types import FIRST, EnvSpec, TimeStep, UnknownTask, UserError
 
 RenderQuality = Literal["full", "fast"]
@@ -93,8 +93,7 @@ def parse_task(task: str) -> tuple[str, str]:
     known = {"_".join(pair).lower(): pair for pair in _suite().ALL_TASKS}
     if name in known:
         return known[name]
-    nearest = ["_".join(known[n]) for n in difflib.get_close_matches(name, known, n=3, cutoff=0.5)]
-    hint = f"Did you mean {' or '.join(nearest)}? " if nearest else ""
+    hint = names.did_you_mean(name, {plain: "_".join(pair) for plain, pair in known.items()})
     raise UnknownTask(
         f"Unknown dm_control task {task!r}. {hint}All {len(known)} tasks: "
         "python -c \"from seer_jax.envs import dmc; print(*dmc.task_names(), sep='\\n')\""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from seer_jax.types import FIRST, LAST, MID, EnvSpec, TimeStep
+from seer_jax.types import FIRST, LAST, MID, EnvSpec, StackPad, TimeStep
 
 
 class FakeEnv:
@@ -36,7 +36,7 @@ class FakeEnv:
         action_shape: tuple[int, ...] = (2,),
         obs_shape: tuple[int, int, int] = (8, 8, 3),
         action_repeat: int = 1,
-        stack_pad: str = "repeat",
+        stack_pad: StackPad = "repeat",
     ):
         self._lengths, self._terminals = np.asarray(lengths), np.asarray(terminals)
         self.spec = EnvSpec(

@@ -4,13 +4,12 @@ The agent sees the environment's own image observations, or where it has none wh
 scaled down to a square. Gymnasium is imported inside functions: it is an optional dependency.
 """
 
-import difflib
 import importlib.util
 from typing import Any
 
 import numpy as np
 
-from seer_jax.envs import pictures, restarts
+from seer_jax.envs import names, pictures, restarts
 from seer_jax.types import FIRST, LAST, MID, EnvSpec, TimeStep, UnknownTask, UserError
 
 PREFIX = "gymnasium:"
@@ -47,10 +46,9 @@ def parse_task(task: str) -> str:
     known = {registered.lower(): registered for registered in gymnasium.registry}
     if name.lower() in known:
         return PREFIX + known[name.lower()]
-    nearest = [known[n] for n in difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)]
-    hint = f" Did you mean {' or '.join(nearest)}?" if nearest else ""
+    hint = names.did_you_mean(name.lower(), known)
     raise UnknownTask(
-        f"Unknown Gymnasium environment {name!r}.{hint} All of them: "
+        f"Unknown Gymnasium environment {name!r}. {hint}All of them: "
         'python -c "import gymnasium; gymnasium.pprint_registry()"'
     )
 
