@@ -87,8 +87,7 @@ def measure_layer(layer: Layer, repeats: int) -> list[dict[str, Any]]:
 def main(argv: list[str] | None = None) -> None:
     """Prints the table and writes the records."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--json", help="file to write the records to")
+    measure.add_arguments(parser, repeats=7)
     args = parser.parse_args(argv)
     memory.keep_freed()  # as a run does
     peak = measure.matmul_flops_per_s()

@@ -19,7 +19,7 @@ from seer_jax import build, presets
 from seer_jax import config as config_lib
 from seer_jax.config import Config
 from seer_jax.envs.dmc import DmcEnv
-from seer_jax.types import Env
+from seer_jax.types import Env, UserError
 
 _STEPS = 25  # in a sample
 
@@ -87,16 +87,16 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--tasks", nargs="+", default=["cartpole_swingup", "walker_walk"])
     parser.add_argument("--preset", default="paper", choices=["paper", "quick", "atari100k"])
     parser.add_argument("--num_envs", type=int, nargs="+", default=[1])
-    parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--json", help="file to write the records to")
+    measure.add_arguments(parser, repeats=9)
     args = parser.parse_args(argv)
     records = []
-    for task in args.tasks:
-        for record in measure_task(task, args.preset, args.num_envs, args.repeats):
-            records.append(record)
-            print(
-                f"{record['name']:36}{record['value'] * 1e3:9.2f} ms{1 / record['value']:9.0f} /s"
-            )
+    try:
+        for task in args.tasks:
+            records += measure_task(task, args.preset, args.num_envs, args.repeats)
+    except UserError as error:
+        parser.error(str(error))
+    for record in records:
+        print(f"{record['name']:36}{record['value'] * 1e3:9.2f} ms{1 / record['value']:9.0f} /s")
     if args.json:
         command = measure.command("benchmarks.env", argv)
         measure.write_json(args.json, command, records, preset=args.preset)

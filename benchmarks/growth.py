@@ -124,8 +124,7 @@ def main(argv: list[str] | None = None) -> None:
     """Prints the table, writes the records and draws them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--axes", nargs="+", choices=AXES, default=[*AXES])
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--json", help="file to write the records to")
+    measure.add_arguments(parser, repeats=7)
     parser.add_argument("--picture", type=pathlib.Path, help="file to draw them to")
     args = parser.parse_args(argv)
     config = base()

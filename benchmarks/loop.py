@@ -139,11 +139,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--compute_dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--num_envs", type=int, nargs="+", default=[1])
     parser.add_argument("--num_seeds", type=int, nargs="+", default=[])
-    parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--passes", type=int, default=40, help="over the environments, a sample")
-    parser.add_argument("--json", help="file to write the records to")
+    measure.add_arguments(parser, repeats=7)
     args = parser.parse_args(argv)
-    config = presets.for_task(build.parse_task(args.task), args.preset)
+    try:
+        config = presets.for_task(build.parse_task(args.task), args.preset)
+    except UserError as error:
+        parser.error(str(error))
     if args.render_quality:
         config = dataclasses.replace(config, render_quality=args.render_quality)
     agent = dataclasses.replace(config.agent, compute_dtype=args.compute_dtype)

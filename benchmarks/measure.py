@@ -4,6 +4,7 @@ Variants are interleaved, so that a machine whose speed drifts treats them alike
 warming up are left out; every sample ends with `block_until_ready`.
 """
 
+import argparse
 import dataclasses
 import datetime
 import importlib.metadata
@@ -122,6 +123,26 @@ def _processor() -> str:
     if {"cpu family", "model"} <= fields.keys():
         name += f" (family {fields['cpu family']} model {fields['model']})"
     return name
+
+
+def add_arguments(parser: argparse.ArgumentParser, repeats: int | None = None) -> None:
+    """The flags that benchmarks share: `--json` and, with a default for it, `--repeats`."""
+    if repeats is not None:
+        parser.add_argument("--repeats", type=_count, default=repeats, help="samples of each")
+    parser.add_argument("--json", type=_new_file, help="file to write the records to")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return int(text)
+
+
+def _new_file(text: str) -> str:
+    """Checked before anything is measured for it."""
+    if not os.access(pathlib.Path(text).parent, os.W_OK) or pathlib.Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text} cannot be written")
+    return text
 
 
 def command(module: str, argv: Sequence[str] | None) -> str:

@@ -115,7 +115,7 @@ def main(argv: list[str] | None = None) -> None:
     """Prints the table and writes the records."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=100_000, help="of frames in replay")
-    parser.add_argument("--json", help="file to write the records to")
+    measure.add_arguments(parser)
     args = parser.parse_args(argv)
     if args.rows < _EPISODE:
         parser.error(f"--rows must hold an episode: {_EPISODE} or more.")

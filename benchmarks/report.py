@@ -1,7 +1,7 @@
 """The tables of docs/performance.md and the README, from the records in benchmarks/results.
 
     python -m benchmarks.report
-    python -m benchmarks.report benchmarks/results/cpu-2cores
+    python -m benchmarks.report benchmarks/results/epyc-zen5-2cores
 
 A folder holds one machine's records, as the benchmarks' --json writes them: update_AGENT_ROUND.json
 and, taken in the same rounds, official.json with the seconds of the official code; loop_*.json,
@@ -153,7 +153,11 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folders", nargs="*", type=pathlib.Path, help="all of them by default")
     args = parser.parse_args(argv)
-    for folder in args.folders or sorted(x for x in RESULTS.iterdir() if x.is_dir()):
+    found = sorted(x for x in RESULTS.iterdir() if x.is_dir())
+    for folder in args.folders:
+        if not any(folder.glob("*.json")):
+            parser.error(f"{folder} holds no records; these do: {', '.join(map(str, found))}")
+    for folder in args.folders or found:
         print(f"# {folder.name}\n")
         for title, section in SECTIONS.items():
             lines = list(section(folder))

@@ -27,7 +27,7 @@ from seer_jax import build, conv, dispatch, flops, freezing, memory, presets
 from seer_jax import replay as replay_lib
 from seer_jax.agents import curl_sac, rainbow
 from seer_jax.config import Config
-from seer_jax.types import MID, Agent, EnvSpec, TimeStep, Transition
+from seer_jax.types import MID, Agent, EnvSpec, TimeStep, Transition, UserError
 
 _ROWS = 2_000
 
@@ -190,11 +190,15 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--encoder", choices=["der", "nature", "impala"], default="der")
     parser.add_argument("--task", help="sets the number of actions; walker_walk or Alien, with 18")
     parser.add_argument("--compute_dtype", default="float32", choices=["float32", "bfloat16"])
-    parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--json", help="file to write the records to")
+    measure.add_arguments(parser, repeats=9)
     args = parser.parse_args(argv)
-    rainbow_task = args.agent == "rainbow"
-    config = presets.for_task(args.task or ("Alien" if rainbow_task else "walker_walk"), "paper")
+    task = args.task or ("Alien" if args.agent == "rainbow" else "walker_walk")
+    try:
+        config = presets.for_task(build.parse_task(task), "paper")
+    except UserError as error:
+        parser.error(str(error))
+    if config.algorithm != args.agent:
+        parser.error(f"{args.agent} does not play {task}.")
     if isinstance(config.agent, rainbow.Config):
         hidden = 512 if args.encoder == "nature" else config.agent.hidden_size
         sized = dataclasses.replace(config.agent, encoder=args.encoder, hidden_size=hidden)

@@ -92,6 +92,8 @@ def draw(
     panels = figure.subplots(len(tasks), len(against), sharey="row", squeeze=False)
     for task, row_of_panels in zip(tasks, panels, strict=True):
         methods = dict.fromkeys(row["method"] for row in rows if row["task"] == task)
+        if len(methods) > len(COLOURS):
+            raise UserError(f"{len(methods)} methods are too many: {len(COLOURS)} have a colour.")
         by_method = {method: curves(rows, task, method) for method in methods}
         for axes, name in zip(row_of_panels, against, strict=True):
             for (method, found), colour in zip(by_method.items(), COLOURS, strict=False):
@@ -216,18 +218,22 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--methods", nargs="+", help="of all that the files have")
     parser.add_argument("--published", nargs="*", choices=("sac", "curl", "drqv2"), default=[])
     parser.add_argument("--against", nargs="+", choices=_X, default=[*_X], help="panels")
-    parser.add_argument("--out", type=pathlib.Path, help="default: beside the first file, .png")
+    parser.add_argument("--out", type=pathlib.Path, help="default: here, named as the first file")
     args = parser.parse_args(argv)
-    out = args.out or args.results[0].with_suffix(".png")
+    out = args.out or pathlib.Path(args.results[0].stem + ".png")
     try:
         rows = study.read_all(args.results)
-        if args.methods:
-            rows = [row for row in rows if row["method"] in args.methods]
         if not rows:
             parser.error(f"no results in {', '.join(map(str, args.results))}: run the study first")
+        if args.methods:
+            known = dict.fromkeys(row["method"] for row in rows)
+            if unknown := set(args.methods) - set(known):
+                parser.error(f"no runs of {', '.join(sorted(unknown))}, but of {', '.join(known)}")
+            rows = [row for row in rows if row["method"] in args.methods]
+        figure, lines = draw(rows, args.published, args.against), summary(rows)
         out.parent.mkdir(parents=True, exist_ok=True)
-        draw(rows, args.published, args.against).savefig(out, dpi=130)
-        print(*summary(rows), f"wrote {out}", sep="\n")
+        figure.savefig(out, dpi=130)
+        print(*lines, f"wrote {out}", sep="\n")
     except UserError as error:
         parser.error(str(error))
 

@@ -21,7 +21,10 @@ import numpy as np
 from seer_jax.types import UserError
 
 # Okabe and Ito's palette, told apart by colour-blind readers; its yellow is too pale for lines.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+COLOURS = (
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"),
+    *("#F0E442", "#999999", "#882255"),
+)
 
 
 class Curve(NamedTuple):

@@ -129,11 +129,18 @@ def evaluations(logdir: pathlib.Path) -> list[dict[str, str]]:
 
 
 def read(results: pathlib.Path) -> list[dict[str, str]]:
-    """Rows of the runs that have ended, in any session."""
+    """Rows of the runs that have ended, in any session.
+
+    Raises:
+        UserError: if it is no CSV file.
+    """
     if not results.exists():
         return []
-    with open(results, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    try:
+        with open(results, newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{results} cannot be read as a CSV file: {error}") from error
 
 
 def read_all(files: Sequence[pathlib.Path]) -> list[dict[str, str]]:
@@ -198,16 +205,23 @@ def run_study(study: Study, description: str, argv: list[str] | None = None) -> 
         argv: the command line.
     """
     parser = argparse.ArgumentParser(description=description)
+    parser.epilog = "Every other flag is one of seer_jax.run, for all runs."
     parser.add_argument("--task", default=study.task)
     parser.add_argument("--preset", default=study.preset)
     parser.add_argument("--methods", nargs="+", choices=study.methods, default=[*study.methods])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="a run of each")
     if study.source is not None:
         parser.add_argument("--source", default=study.source, help="the task to train on first")
-    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, a core each")
     parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("runs"))
-    parser.add_argument("--results", type=pathlib.Path, help="the CSV file to add to")
+    parser.add_argument(
+        "--results",
+        type=pathlib.Path,
+        help="the CSV file to add to, whose runs are not repeated; default: in experiments/results",
+    )
     args, flags = parser.parse_known_args(argv)
+    if args.jobs < 1:
+        parser.error("--jobs must be 1 or more.")
     if study.copies_of is not None:
         flags.append(f"--keep_checkpoints={_ALL}")
     name = study.name if study.source is None else f"{study.name}_{args.source}"
@@ -217,7 +231,15 @@ def run_study(study: Study, description: str, argv: list[str] | None = None) -> 
     for core in cores[: args.jobs] if args.jobs > 1 else [None]:
         free.put(core)
     one_writes = threading.Lock()
-    done = {(row["method"], row["seed"]) for row in read(results)}
+    held = read(results)
+    done = {(row["method"], row["seed"]) for row in held}
+    for row in held:
+        ours = row["method"] in args.methods and int(row["seed"]) in args.seeds
+        if ours and set(flags) - set(shlex.split(row["command"])):
+            parser.error(
+                f"{results} holds runs made with other flags ({row['command']}): name another file "
+                "with --results."
+            )
 
     # Studies that copy share the runs without a freeze.
     parent = args.folder / (study.name if study.copies_of is None else "copies")
@@ -232,11 +254,14 @@ def run_study(study: Study, description: str, argv: list[str] | None = None) -> 
         command = ["python", "-m", "seer_jax.run", f"--task={task}", f"--preset={args.preset}"]
         return [*command, f"--seed={seed}", "--no-video", *flags]
 
+    def command_of(method: str, seed: int) -> list[str]:
+        own = study.methods[method]
+        if study.source is not None:
+            own = [flag.format(source=source(seed)) for flag in own]
+        return command_for(args.task, seed) + own
+
     def run_one(method: str, seed: int, core: int | None) -> None:
-        command = command_for(args.task, seed)
-        for flag in study.methods[method]:
-            command.append(flag.format(source=source(seed)) if study.source else flag)
-        logdir = folder(method, seed)
+        command, logdir = command_of(method, seed), folder(method, seed)
         if study.copies_of not in (None, method):
             config = run_lib.parse([*command[3:], f"--logdir={logdir}"])
             copy_until_freeze(folder(study.copies_of, seed), config)
@@ -261,6 +286,17 @@ def run_study(study: Study, description: str, argv: list[str] | None = None) -> 
         seed: [method for method in args.methods if (method, str(seed)) not in done]
         for seed in args.seeds
     }
+    try:
+        for seed, methods in missing.items():
+            if study.source is not None:
+                run_lib.parse(command_for(args.source, seed)[3:])
+            for method in methods:
+                run_lib.parse(command_of(method, seed)[3:])
+    except UserError as error:
+        parser.error(str(error))
+    left = sum(map(len, missing.values()))
+    if left < (of := len(args.seeds) * len(args.methods)):
+        print(f"{of - left} of {of} runs are in {results} already and are not repeated.")
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
         if study.copies_of is None and study.source is None:
             jobs = [pool.submit(job, [m], seed) for seed in args.seeds for m in missing[seed]]
@@ -280,5 +316,6 @@ def run_study(study: Study, description: str, argv: list[str] | None = None) -> 
             sys.exit("Stopped. The same command goes on.")
         except subprocess.CalledProcessError as error:
             pool.shutdown(cancel_futures=True)
-            sys.exit(f"A run failed; its log is beside its folder: {shlex.join(error.cmd)}")
+            log = error.cmd[-1].removeprefix("--logdir=") + ".log"
+            sys.exit(f"A run failed, as {log} says: {shlex.join(error.cmd)}")
     print_table(study, read(results))

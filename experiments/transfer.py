@@ -4,6 +4,7 @@ It comes from a run on a source task, or is a random one; beside them the preset
 own.
 
     python -m experiments.transfer --source=cartpole_balance --task=cartpole_swingup --jobs 2
+    python -m experiments.transfer --source=RoadRunner --task=Krull --jobs 2
     python -m experiments.transfer --source=walker_stand --task=walker_walk --preset=paper
 
 Each seed is trained on the source task first. With `quick` only the convolutions are taken over,

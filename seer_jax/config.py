@@ -37,7 +37,7 @@ class Config:
     logdir: str = ""
     """Run folder. Empty: runs/TASK-PRESET-sSEED. The same command with the same folder resumes."""
     seed: int = 0
-    """Of parameters, environment and all sampling."""
+    """What parameters, environment and all sampling begin from."""
     num_steps: int = 80_000
     """Length of the run, agent steps."""
     freeze_step: int | Literal["never", "auto"] = 10_000
@@ -81,7 +81,7 @@ class Config:
     replay: Literal["uniform", "prioritised"] = "uniform"
     """How transitions are drawn."""
     priority_exponent: float = 0.5
-    """Of the errors that priorities come from (prioritised replay)."""
+    """Power of the errors that priorities are (prioritised replay)."""
     priority_beta: float = 0.4
     """How far importance weights make up for priorities at the start; 1 at the end."""
     num_seeds: int = 1
@@ -165,7 +165,7 @@ def read(logdir: pathlib.Path) -> Config:
         agent = fields.pop("agent")
         agent = {name: tuple(x) if isinstance(x, list) else x for name, x in agent.items()}
         return Config(**fields, agent=_AGENTS[fields["algorithm"]](**agent))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"{logdir} holds no run: there is no {path}.") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(
@@ -185,7 +185,7 @@ def parse_bytes(text: str) -> int:
         number = float(match[1]) if match else -1.0
     except ValueError:
         number = -1.0
-    if match is None or number <= 0:
+    if match is None or not 0 < number < math.inf:
         raise UserError(
             f"replay_memory={text!r} is not a size: write a number and a unit, like 512MiB or 2GB."
         )
@@ -219,6 +219,16 @@ def check(config: Config) -> None:
     for name, least in minimum.items():
         if (value := getattr(config, name)) < least:
             raise UserError(f"{name}={value} is too small: the least is {least}.")
+    maximum = {
+        "num_envs": 1_000,
+        "eval_episodes": 1_000,
+        "batch_size": 100_000,
+        "frame_stack": 100,
+        "image_size": 2_000,
+    }
+    for name, most in maximum.items():
+        if (value := getattr(config, name)) > most:
+            raise UserError(f"{name}={value} is too large: the most is {most}.")
     if isinstance(config.freeze_step, int) and config.freeze_step < 0:
         raise UserError(
             f"freeze_step={config.freeze_step}: give a step from 0 on, or never, or auto."
@@ -227,7 +237,7 @@ def check(config: Config) -> None:
         raise UserError(
             "encoder_from gives an encoder that is frozen from the start: add --freeze_step=0."
         )
-    if config.freeze_latest < config.freeze_earliest:
+    if config.freeze_step == "auto" and config.freeze_latest < config.freeze_earliest:
         raise UserError(
             f"freeze_latest={config.freeze_latest} is before "
             f"freeze_earliest={config.freeze_earliest}."
@@ -280,7 +290,10 @@ def _check_several(config: Config) -> None:
 def _check_agent(config: Config) -> None:
     agent = config.agent
     if not isinstance(agent, _AGENTS[config.algorithm]):
-        raise UserError(f"algorithm={config.algorithm} does not go with its hyperparameters.")
+        raise UserError(
+            f"algorithm={config.algorithm} does not go with task={config.task}: leave it out. "
+            "Atari games are played by rainbow, other tasks by curl_sac."
+        )
     for field in dataclasses.fields(agent):
         value = getattr(agent, field.name)
         if isinstance(value, (bool, str)):
@@ -289,10 +302,13 @@ def _check_agent(config: Config) -> None:
         low = -math.inf if field.name in _ANY_SIGN else 0
         if value == 0 and field.name in _MAY_BE_ZERO:
             continue
-        if isinstance(smallest, tuple) or not low < smallest < math.inf:
+        if isinstance(smallest, tuple):
+            raise UserError(f"{field.name} is empty: give a number for each.")
+        if not low < smallest < math.inf:
             raise UserError(
                 f"{field.name}={value}: it must be {'' if low else 'positive and '}finite."
             )
-    for name in ("gamma", "critic_tau", "encoder_tau", "eval_epsilon"):
-        if getattr(agent, name, 0) > 1:
-            raise UserError(f"{name}={getattr(agent, name)}: it must not exceed 1.")
+    most = {"gamma": 1, "critic_tau": 1, "encoder_tau": 1, "eval_epsilon": 1, "n_step": 1_000}
+    for name, value in most.items():
+        if getattr(agent, name, 0) > value:
+            raise UserError(f"{name}={getattr(agent, name)}: it must not exceed {value}.")

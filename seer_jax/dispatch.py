@@ -116,7 +116,7 @@ def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:
     act = spread(of_run.act, (seeds.STATE, own, own, own, shared), (own, own))
     encode_rows = spread(encode_rows, (seeds.STATE, seeds.REPLAY, shared, own, shared), seeds.ROWS)
 
-    # The one program that runs again and again with temporaries so large.
+    # Of the programs that run again and again only this one has large temporaries.
     find_largest = functools.partial(_largest_array, config, agent, spec)
     options_to_learn = options | _known(memory.spare_temporaries(find_largest))
     learning = functools.partial(compiled, compiler_options=options_to_learn)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, get_args
 
+_WHAT = "Will training work here, and how fast? Prints a plain-text report."
 _TASK = "walker_walk"
 _SECONDS = 1.0  # of rendering, for each measured frame rate
 _FREE_DISK = 5e9  # bytes: a run with its checkpoints and videos fits
@@ -37,7 +38,7 @@ class Finding(NamedTuple):
 
 def main(argv: list[str] | None = None) -> int:
     """Prints the report. Returns 0 if training will work and 2 otherwise."""
-    argparse.ArgumentParser(prog="python -m seer_jax.doctor", description=__doc__).parse_args(argv)
+    argparse.ArgumentParser(prog="python -m seer_jax.doctor", description=_WHAT).parse_args(argv)
     checks = [check_machine, check_packages, check_jax, check_rendering, check_video, check_disk]
     findings = []
     for check in checks:

@@ -205,7 +205,7 @@ def to_latents(
     scale = None
     if dtype in quantise.LARGEST_CODE:
         ages = np.linspace(first, size - 1, -(-_SCALE_ROWS // chunk) * chunk).astype(int)
-        # The chunks below have the numbers up to size.
+        # Numbers from size on: the chunks below have those before it.
         latents = (encode(replay, age, size + i) for i, age in enumerate(ages.reshape(-1, chunk)))
         scale = quantise.fit(latents, dtype, several)
         encoded += ages.size

@@ -89,8 +89,8 @@ class Conv(nn.Module):
             return conv.conv2d(x, kernel.astype(x.dtype), stride)
 
         if self.read and not tiled:
-            # The gradient reads pixels anew: they are a quarter of the bytes. Not so if it is a
-            # product with the image in tiles, which are longer to make.
+            # For the gradient, numbers are made of pixels anew: a quarter of the bytes to keep. But
+            # tiles are kept: making them takes longer than reading them.
             convolve = jax.checkpoint(convolve)
         y = convolve(x, kernel)
         return y + bias.astype(y.dtype)

@@ -80,8 +80,8 @@ def movement(to_half: Array, to_first: Array) -> Array:
 
 def has_learned(first: Sequence[float], newest: Sequence[float]) -> bool:
     """Whether training episodes return more than at first: the median of the newest `EPISODES` is
-    above the best of as many first ones. Of fewer than eight episodes in all it never is, as most
-    of them are then in both."""
+    above the best of as many first ones. Not with fewer than eight episodes in all: most of them
+    are then in both."""
     return bool(newest) and statistics.median(newest) > max(first)
 
 

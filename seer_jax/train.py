@@ -108,10 +108,10 @@ def train(
         run.open_loggers(stack, show_progress)
         stop_requested = stack.enter_context(_stop_requests())
         if fresh:
-            run.say_what_the_freeze_drops()
+            run.say_what_will_not_be()
         elif run.progress.step >= config.num_steps:
             run.loggers[0].line(f"{logdir} has finished its {config.num_steps:,} steps already.")
-        # What is restored is due only in a copy of a run that freezes later.
+        # A restored run is due only if it is a copy of one that freezes later (experiments.study).
         if run.freeze_if_due() or fresh:
             run.evaluate()
         run.loop(stop_requested)
@@ -290,12 +290,19 @@ class Run:
             self.freeze()
         return due
 
-    def say_what_the_freeze_drops(self) -> None:
+    def say_what_will_not_be(self) -> None:
+        """Of what its flags seem to ask for."""
+        config, last = self.config, self.config.last_freeze_step
+        say = self.loggers[0].line
+        if config.learning_starts >= config.num_steps:
+            say(f"No update is made: learning_starts={config.learning_starts:,} is the run's end.")
+        if last is not None and last > config.num_steps:
+            say(f"The encoder never freezes: step {last:,} is after the end of the run.")
         frames, latents = self.sizes.frame_capacity, self.sizes.latent_capacity
-        if self.config.last_freeze_step is None or latents >= frames:
+        if last is None or latents >= frames:
             return
-        row_bytes = replay_lib.row_bytes(self.sizes.latent_row) // self.config.num_seeds
-        self.loggers[0].line(
+        row_bytes = replay_lib.row_bytes(self.sizes.latent_row) // config.num_seeds
+        say(
             f"Replay has room for {frames:,} rows of frames but for only {latents:,} of latents, "
             f"{row_bytes:,} bytes each: the freeze drops the oldest. --latent_dtype, fewer "
             "--num_copies or more --replay_memory let it keep more."

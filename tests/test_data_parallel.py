@@ -76,4 +76,5 @@ def test_four_devices_share_the_work():
         command, env=environment, check=True, capture_output=True, text=True, cwd=ROOT
     )
     pixels, pixels_shared, latents, latents_shared = map(float, done.stdout.split())
-    assert pixels_shared < 0.27 * pixels and latents_shared < 0.3 * latents
+    # A quarter, and the optimisers' work, which each does whole.
+    assert pixels_shared < 0.28 * pixels and latents_shared < 0.3 * latents

@@ -41,7 +41,31 @@ def test_every_run_is_made_once_and_recorded(tmp_path, capsys):
 
     written = results.read_text()
     run_study(STUDY, "", [*study, "--jobs=1"])  # nothing is missing now
+    assert "4 of 4 runs are in" in capsys.readouterr().out
+    for wrong, message in (
+        (["--num_steps=61"], "holds runs made with other flags"),
+        (["--sedes=7"], "holds runs made with other flags"),
+        (["--jobs=0"], "--jobs must be 1 or more"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            run_study(STUDY, "", [*study, *wrong])
+        assert stopped.value.code == 2 and message in capsys.readouterr().err
     assert results.read_text() == written
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--task=walker_wolk"], "Did you mean walker_walk"),
+        (["--seeds=-1"], "seed=-1 is too small"),
+        (["--sedes=7"], "Unrecognized options"),
+    ],
+)
+def test_flags_of_a_study_are_looked_at_before_it_begins(tmp_path, capsys, flags, message):
+    with pytest.raises(SystemExit) as stopped:
+        run_study(STUDY, "", [f"--folder={tmp_path}", f"--results={tmp_path}/results.csv", *flags])
+    assert stopped.value.code == 2 and message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_encoder_is_trained_on_the_source_task_and_taken_over(tmp_path):

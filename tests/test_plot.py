@@ -95,6 +95,9 @@ def test_what_cannot_be_drawn_is_a_plain_message(tmp_path, capsys):
             plot.main([f"{tmp_path}/{name}.csv" for name in files])
         assert message in capsys.readouterr().err
     with pytest.raises(SystemExit):
+        plot.main([f"{tmp_path}/walk.csv", "--methods", "freeze", "nevr"])
+    assert "no runs of nevr, but of freeze" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
         plot.main([f"{tmp_path}/pong.csv", "--published", "curl"])
     assert "no curve of curl on Skiing" in capsys.readouterr().err
 

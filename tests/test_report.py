@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from benchmarks import report
 
 
@@ -51,5 +53,16 @@ def test_growth_has_both_phases_of_a_point_in_a_row(tmp_path, capsys):
 
 
 def test_the_committed_records_make_tables(capsys):
-    report.main([])
-    assert "|---|" in capsys.readouterr().out
+    titles = {"update_": "Updates", "loop_": "The loop", "conv": "Convolutions", "memory": "Memory"}
+    for folder in (x for x in report.RESULTS.iterdir() if x.is_dir()):
+        report.main([str(folder)])
+        out = capsys.readouterr().out
+        for kind, title in titles.items():
+            assert (f"## {title}\n" in out) == any(folder.glob(f"{kind}*.json"))
+
+
+def test_a_folder_without_records_is_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        report.main([str(tmp_path)])
+    err = capsys.readouterr().err
+    assert "holds no records; these do:" in err and "epyc-zen5-2cores" in err

@@ -76,11 +76,17 @@ def stopped(trained, tmp_path):
         ("--critic_lr=0", "critic_lr=0.0: it must be positive"),
         ("--actor_lr=nan", "actor_lr=nan"),
         ("--gamma=1.5", "gamma=1.5: it must not exceed 1"),
-        ("--strides", r"strides=\(\): it must be positive"),
+        ("--strides", "strides is empty: give a number for each"),
         ("--strides 2 0", r"strides=\(2, 0\): it must be positive"),
         ("--strides 2 2 2 2 2", "leave nothing of a 20-pixel crop"),
         ("--crop_size=30", r"crop_size=30 is larger than the rendered image \(24 pixels\)"),
         ("--image_size=8", "image_size=8 is too small"),
+        ("--image_size=100000", "image_size=100000 is too large: the most is 2000"),
+        ("--num_envs=100000", "num_envs=100000 is too large"),
+        ("--n_step=999999999999", "n_step=999999999999: it must not exceed 1000"),
+        ("--algorithm=rainbow", "does not go with task=cartpole_swingup: leave it out"),
+        ("--replay_memory=1e999", "'1e999' is not a size"),
+        ("--encoder_from=/etc/passwd --freeze_step=0", "/etc/passwd holds no run"),
         ("--replay_memory=lots", "'lots' is not a size: write a number and a unit"),
         ("--replay_memory=1kB", "one episode has .*: raise --replay_memory to 1MiB"),
         ("--replay_capacity=1", "one episode has .* or --replay_capacity to"),
@@ -109,6 +115,11 @@ def test_help_shows_every_flag(tmp_path, capsys):
         config_lib.curl_sac.Config
     ):
         assert field.name == "agent" or re.search(rf"--{field.name}\b", out)
+
+
+def test_a_freeze_after_the_end_is_said(tmp_path, capsys):
+    code, out, _ = call(capsys, tmp_path / "run", "--freeze_step=61")
+    assert code == 0 and "The encoder never freezes: step 61 is after the end" in out
 
 
 @pytest.mark.parametrize("flag", ["--num_steps=20000", "--num-steps 20000"])

@@ -110,6 +110,8 @@ def make(config: Config, spec: EnvSpec, frame_stack: int) -> Agent:
     """
     if spec.num_actions is None:
         raise UserError("rainbow needs discrete actions; this task's are continuous.")
+    if config.num_atoms < 2:
+        raise UserError(f"num_atoms={config.num_atoms}: a distribution has 2 or more.")
     if config.v_min >= config.v_max:
         raise UserError(f"v_min={config.v_min} must be below v_max={config.v_max}.")
     obs_shape = (*spec.obs_shape[:2], frame_stack * spec.obs_shape[-1])
@@ -241,18 +243,18 @@ def update_with_noise(
     (loss, (errors, q)), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
     norm = optax.tree.norm(grads)
     clip = jnp.minimum(1.0, model.config.max_grad_norm / (norm + 1e-6))
-    stepped = [
-        (None, None) if part is None else _step(model, jax.tree.map(lambda g: g * clip, grad), *of)
-        for part, grad, *of in zip(params, grads, state.opt_state, params, strict=True)
-    ]
-    params = Params(*(new for new, _ in stepped))
-    step = state.step + 1
+    grads = jax.tree.map(lambda g: g * clip, grads)
+    head, head_opt = _step(model, grads.head, state.opt_state.head, params.head)
+    encoder = encoder_opt = None
+    if params.encoder is not None:
+        encoder, encoder_opt = _step(model, grads.encoder, state.opt_state.encoder, params.encoder)
+    params, step = Params(encoder, head), state.step + 1
     target_params = optax.periodic_update(params, state.target, step, model.config.target_every)
     metrics = {"loss/critic": loss, "critic/q": jnp.mean(q), "critic/grad_norm": norm}
     state = state.replace(
         params=params,
         target=target_params,
-        opt_state=Params(*(opt_state for _, opt_state in stepped)),
+        opt_state=Params(encoder_opt, head_opt),
         step=step,
     )
     return state, metrics, errors
