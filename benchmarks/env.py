@@ -92,11 +92,12 @@ def main(argv: list[str] | None = None) -> None:
     records = []
     try:
         for task in args.tasks:
-            records += measure_task(task, args.preset, args.num_envs, args.repeats)
+            for record in measure_task(task, args.preset, args.num_envs, args.repeats):
+                records.append(record)
+                ms, rate = record["value"] * 1e3, 1 / record["value"]
+                print(f"{record['name']:36}{ms:9.2f} ms{rate:9.0f} /s")
     except UserError as error:
         parser.error(str(error))
-    for record in records:
-        print(f"{record['name']:36}{record['value'] * 1e3:9.2f} ms{1 / record['value']:9.0f} /s")
     if args.json:
         command = measure.command("benchmarks.env", argv)
         measure.write_json(args.json, command, records, preset=args.preset)

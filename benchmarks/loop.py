@@ -144,15 +144,12 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     try:
         config = presets.for_task(build.parse_task(args.task), args.preset)
-    except UserError as error:
-        parser.error(str(error))
-    if args.render_quality:
-        config = dataclasses.replace(config, render_quality=args.render_quality)
-    agent = dataclasses.replace(config.agent, compute_dtype=args.compute_dtype)
-    config = dataclasses.replace(config, agent=agent)
-    runs = [{"num_envs": n} for n in args.num_envs] + [{"num_seeds": n} for n in args.num_seeds]
-    configs = list(dict.fromkeys(dataclasses.replace(config, **changes) for changes in runs))
-    try:
+        if args.render_quality:
+            config = dataclasses.replace(config, render_quality=args.render_quality)
+        agent = dataclasses.replace(config.agent, compute_dtype=args.compute_dtype)
+        config = dataclasses.replace(config, agent=agent)
+        runs = [{"num_envs": n} for n in args.num_envs] + [{"num_seeds": n} for n in args.num_seeds]
+        configs = list(dict.fromkeys(dataclasses.replace(config, **changes) for changes in runs))
         for each in configs:
             check(each)
     except UserError as error:

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable
 
 from seer_jax.agents import curl_sac, rainbow
-from seer_jax.config import Config, is_atari, is_gymnasium
+from seer_jax.config import Config, episodes_vary, is_atari, is_gymnasium
 from seer_jax.envs import atari, dmc, gymnasium, parallel
 from seer_jax.types import Agent, Env, EnvSpec, UnknownTask, UserError
 
@@ -102,10 +102,7 @@ def make_agent(config: Config, spec: EnvSpec) -> Agent:
         UserError: if agent, environment and storage of latents do not go together.
     """
     if config.num_seeds > 1 and spec.episode_steps is None:
-        raise UserError(
-            "with num_seeds above 1, all runs go in step, which needs episodes of one length: "
-            f"those of {config.task} vary. Start a run for each seed."
-        )
+        raise episodes_vary(config.task)
     agent = _MAKE[config.algorithm](config.agent, spec, config.frame_stack)
     if config.latent_dtype == "uint8" and agent.signed_latents:
         raise UserError(

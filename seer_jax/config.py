@@ -266,10 +266,7 @@ def check(config: Config) -> None:
 def _check_several(config: Config) -> None:
     at_once = "with num_seeds above 1"
     if is_atari(config.task) or is_gymnasium(config.task):
-        raise UserError(
-            f"{at_once}, all runs go in step, which needs episodes of one length: those of "
-            f"{config.task} vary. Start a run for each seed."
-        )
+        raise episodes_vary(config.task)
     if config.freeze_step == "auto":
         raise UserError(
             f"{at_once}, all encoders freeze at one step, and freeze_step=auto would find one for "
@@ -285,6 +282,14 @@ def _check_several(config: Config) -> None:
         )
     if config.encoder_from:
         raise UserError(f"{at_once}, each run begins with its own encoder: leave out encoder_from.")
+
+
+def episodes_vary(task: str) -> UserError:
+    """Why several seeds cannot train on this task in one process."""
+    return UserError(
+        "with num_seeds above 1, all runs go in step, which needs episodes of one length: those of "
+        f"{task} vary. Start a run for each seed."
+    )
 
 
 def _check_agent(config: Config) -> None:

@@ -58,7 +58,8 @@ quick = presets.for_task("cartpole_swingup", "quick")
 spec = EnvSpec((52, 52, 3), (1,), None, 1, 8, 125)
 for frozen in (False, True):
     for shared in (False, True):
-        chosen = dataclasses.replace(quick, data_parallel=shared)
+        # Large, as the optimisers' work is whole on each.
+        chosen = dataclasses.replace(quick, data_parallel=shared, batch_size=128)
         # As in the benchmark: XLA counts the body of a loop once.
         with mock.patch.object(conv, "conv2d", plain.plain_conv2d):
             p = update.Phase(chosen, build.make_agent(chosen, spec), spec, frozen)
@@ -76,5 +77,4 @@ def test_four_devices_share_the_work():
         command, env=environment, check=True, capture_output=True, text=True, cwd=ROOT
     )
     pixels, pixels_shared, latents, latents_shared = map(float, done.stdout.split())
-    # A quarter, and the optimisers' work, which each does whole.
-    assert pixels_shared < 0.28 * pixels and latents_shared < 0.3 * latents
+    assert pixels_shared < 0.27 * pixels and latents_shared < 0.3 * latents
