@@ -16,7 +16,6 @@ from experiments.study import Study, run_study
 
 _AT_10000 = ["--freeze_step=10000"]
 _AT_7500 = ["--freeze_step=7500"]
-_PROJECTION = [*_AT_10000, "--frozen_depth=projection", "--latent_dtype=float32"]
 
 STUDY = Study(
     name="ablations",
@@ -28,9 +27,8 @@ STUDY = Study(
         "at_7500_two_updates": [*_AT_7500, "--frozen_updates=2"],
         "one_copy": [*_AT_10000, "--num_copies=1"],
         "float32": [*_AT_10000, "--latent_dtype=float32"],
-        "projection": _PROJECTION,
-        "projection_one_copy": [*_PROJECTION, "--num_copies=1"],
-        "projection_int8": [*_AT_10000, "--frozen_depth=projection", "--latent_dtype=int8"],
+        "shift": [*_AT_10000, "--num_copies=1", "--latent_shift"],
+        "projection": [*_AT_10000, "--frozen_depth=projection", "--latent_dtype=float32"],
         "never": ["--freeze_step=never"],
     },
     task="cartpole_swingup",

@@ -1,4 +1,4 @@
-"""Views of an observation: random and centre crops of stacked frames."""
+"""Views of an observation: random and centre crops of stacked frames, shifts of features."""
 
 import jax
 import jax.numpy as jnp
@@ -33,3 +33,36 @@ def center_crop(obs: Array, size: int) -> Array:
     """Crops the middle of each observation: u8[B, H, W, C] -> u8[B, size, size, C]."""
     top, left = ((side - size) // 2 for side in obs.shape[1:3])
     return obs[:, top : top + size, left : left + size]
+
+
+def shift(key: Key, features: Array, room: tuple[int, int], stride: int) -> Array:
+    """Moves features of centre crops as random crops would have moved them, each on its own.
+
+    Crops that lie pixels apart have features that lie parts of a cell apart. Between two cells is
+    what lies between their values, beyond the edge the outermost one (ATC, arXiv 2009.08319).
+
+    Args:
+        key: random key.
+        features: f32[B, H, W, C].
+        room: pixels that a crop can move by, from its first offset to its last, in each direction.
+        stride: pixels from a cell to the next.
+
+    Returns:
+        f32[B, H, W, C].
+    """
+    most = jnp.array(room)
+    offsets = jax.random.randint(key, (len(features), 2), 0, most + 1)
+    moves = (offsets - most // 2) / stride  # cells, f32[B, 2]
+    for axis in (1, 2):
+        size, move = features.shape[axis], moves[:, axis - 1]
+        whole = jnp.floor(move)
+        part = (move - whole).reshape(-1, 1, 1, 1)
+        cells = jnp.arange(size) + whole.astype(jnp.int32)[:, None]
+        near, next_to_it = (
+            jnp.take_along_axis(
+                features, jnp.expand_dims(jnp.clip(c, 0, size - 1), (3 - axis, 3)), axis
+            )
+            for c in (cells, cells + 1)
+        )
+        features = near + part * (next_to_it - near)
+    return features

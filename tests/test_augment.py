@@ -1,4 +1,4 @@
-"""Crops: which offsets they reach, and that all channels of an observation move together."""
+"""Crops and shifts: which offsets they reach, and that all channels move together."""
 
 import jax
 import jax.numpy as jnp
@@ -47,3 +47,31 @@ def test_center_crop():
     ]
     rendered = jnp.arange(100 * 100).reshape(1, 100, 100, 1)
     assert augment.center_crop(rendered, 84)[0, 0, 0, 0] == 8 * 100 + 8
+
+
+def test_a_shift_of_whole_cells_is_the_crop_that_the_key_draws():
+    """But for what comes in from beyond the edge, of which the centre crop knows nothing."""
+    obs = np.random.default_rng(0).integers(0, 256, (64, 11, 10, 2), np.uint8)
+    key, room = jax.random.key(2), (5, 4)
+    crops = augment.random_crop(key, obs, 6)
+    features = np.asarray(augment.center_crop(obs, 6), np.float32)
+    shifted = np.asarray(augment.shift(key, features, room, 1))
+    np.testing.assert_array_equal(shifted[:, 3:-3, 2:-2], crops[:, 3:-3, 2:-2])
+    assert (shifted != features).any()
+
+
+def test_between_cells_a_shift_interpolates_and_beyond_the_edge_repeats():
+    """On a ramp, whose values are places: by up to 2 pixels either way, of 4 to a cell."""
+    height, width = 5, 3
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    ramp = np.broadcast_to(np.stack([y, x], axis=-1), (4000, height, width, 2))
+    shifted = np.asarray(augment.shift(jax.random.key(3), ramp, (4, 4), 4))
+    moved = shifted[:, 2, 1] - ramp[:, 2, 1]
+    places, counts = np.unique(moved, axis=0, return_counts=True)
+    assert sorted(map(tuple, places)) == [
+        (a / 4, b / 4) for a in range(-2, 3) for b in range(-2, 3)
+    ]
+    assert abs(counts - 160).max() < 65  # five standard deviations
+    for axis, last in ((0, height - 1), (1, width - 1)):
+        by_hand = np.clip(ramp[..., axis] + moved[:, axis, None, None], 0, last)
+        np.testing.assert_allclose(shifted[..., axis], by_hand, atol=1e-6)

@@ -160,6 +160,29 @@ def test_with_frozen_convolutions_an_update_still_steps_the_projections():
     assert len(set(buffers)) == len(buffers)
 
 
+def test_stored_centre_crops_are_shifted_anew_by_each_update():
+    config = dataclasses.replace(CONFIG, frozen_depth="convs", latent_shift=True)
+    agent = curl_sac.make(config, SPEC, frame_stack=2)
+    assert not agent.augments
+    np.testing.assert_array_equal(
+        agent.view(batch().obs, jax.random.key(0)), agent.view(batch().obs)
+    )
+
+    still = curl_sac.make(dataclasses.replace(config, latent_shift=False), SPEC, frame_stack=2)
+    frozen = agent.freeze(jax.jit(agent.init)(jax.random.key(0)))
+    obs, next_obs = (agent.encode(frozen.frozen, agent.view(x)) for x in (batch().obs,) * 2)
+    transition = batch()._replace(obs=obs, next_obs=next_obs)
+    q = lambda agent, transition: [
+        float(jax.jit(agent.update)(frozen, transition, jax.random.key(i))[1]["critic/q"])
+        for i in (0, 1)
+    ]
+    assert len(set(q(still, transition))) == 1
+    assert len({*q(agent, transition), *q(still, transition)}) == 3
+    # Features that are alike everywhere stay as they are: so all the difference is in the places.
+    even = jax.tree.map(lambda x: jnp.ones_like(x), transition)
+    assert q(agent, even) == q(still, even)
+
+
 def test_on_features_the_critics_step_is_that_on_pixels():
     """Where target and online networks are equal, as after the freeze."""
     config = dataclasses.replace(CONFIG, frozen_depth="convs", contrastive=False)
@@ -226,6 +249,7 @@ def test_randomness_comes_from_the_key_alone(state, update):
             "crop_size=19 is larger than the rendered image .18 pixels.*lower",
         ),
         (dict(strides=(2, 2, 2, 2)), {}, "leave nothing of a 16-pixel crop: use fewer layers"),
+        (dict(latent_shift=True), {}, "has no places: add --frozen_depth=convs"),
     ],
 )
 def test_make_says_what_does_not_fit(config, spec, message):

@@ -26,6 +26,7 @@ from runs import (
 
 from seer_jax import checkpoint, dispatch, settling, train
 from seer_jax import config as config_lib
+from seer_jax import replay as replay_lib
 from seer_jax.agents import curl_sac
 from seer_jax.config import Config
 from seer_jax.envs.fake import FakeEnv
@@ -410,16 +411,41 @@ def test_above_frozen_convolutions_the_projections_go_on_learning(tmp_path):
     assert latents.dtype == np.uint8 and latents.shape[3] == 7 * 7 * 4  # of 20-pixel crops
 
 
-def test_above_frozen_convolutions_a_resumed_run_ends_like_another(tmp_path):
-    run(tmp_path / "whole", **CONVS)
+SHIFT = CONVS | dict(num_copies=1, agent=dataclasses.replace(CONVS["agent"], latent_shift=True))
+
+
+def test_shifted_latents_are_those_of_the_view_to_act_on(tmp_path):
+    """One for each observation, which acting has encoded; before the freeze nothing is another."""
+    with open_run(tmp_path / "crops", **CONVS) as crops, open_run(tmp_path, **SHIFT) as run:
+        for each in (crops, run):
+            step_to(each, 12)
+        assert_same_arrays(jax.device_get(crops.state.params), jax.device_get(run.state.params))
+        run.freeze_if_due()
+        before = run.progress.flops
+        step_to(run, 13)
+        counted = run.agent.flops
+        of_step = counted.encode + counted.act + CONFIG.batch_size * counted.update_frozen
+        assert run.progress.flops - before == pytest.approx(of_step)
+        stored = run.replay.rows.obs["features"][int(run.replay.position) - 1]
+        scale = run.replay.scale["features"]
+        obs = replay_lib.frames_to_obs(run.stack, run.env.spec.obs_shape)
+        seen = run.agent.encode(run.state.encoder, run.agent.view(obs))["features"]
+    assert stored.shape[1] == 1
+    kept = np.asarray(stored[:, 0] * scale)
+    assert (np.abs(kept - np.minimum(seen, 255 * scale)) <= 0.51 * scale).all()
+
+
+@pytest.mark.parametrize("depth", [CONVS, SHIFT], ids=["crops", "shift"])
+def test_above_frozen_convolutions_a_resumed_run_ends_like_another(tmp_path, depth):
+    run(tmp_path / "whole", **depth)
     for steps in (8, 16):
 
         def crash():
             raise RuntimeError("as if the machine had failed")
 
         with pytest.raises(RuntimeError):
-            run(tmp_path / f"at{steps}", Env(steps + 2, crash), **CONVS)
-        run(tmp_path / f"at{steps}", **CONVS)
+            run(tmp_path / f"at{steps}", Env(steps + 2, crash), **depth)
+        run(tmp_path / f"at{steps}", **depth)
         assert_same_run(tmp_path / f"at{steps}", tmp_path / "whole")
 
 

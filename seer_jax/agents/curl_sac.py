@@ -19,6 +19,7 @@ Source: lili-chen/SEER at 73ae6e1, seer_dmc. Knowingly different from it:
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -90,6 +91,10 @@ class Config:
     """How deep the freeze reaches. projection, as in the official code: all of the encoder, and
     latents are latent_size numbers a side. convs: the convolutions alone; the projections go on
     learning, and latents are the convolutions' features, which are more but never negative."""
+    latent_shift: bool = False
+    """With frozen_depth=convs and num_copies=1: store the features of the centre crop alone, and
+    whenever they are drawn shift them as a random crop would, by parts of a cell. Acting then
+    encodes one view of an observation, not one and num_copies."""
 
 
 class Noise(NamedTuple):
@@ -134,15 +139,17 @@ def make(config: Config, spec: EnvSpec, frame_stack: int) -> Agent:
     channels = frame_stack * spec.obs_shape[-1]
     _check(config, spec)
     model = make_model(config, spec.action_shape[0])
+    view = functools.partial(_view, config.crop_size)
     return Agent(
         init=functools.partial(_init, model, channels),
-        view=functools.partial(_view, config.crop_size),
+        # Replay keeps what this view gives: with latent_shift the centre crop's features alone.
+        view=(lambda obs, key=None: view(obs)) if config.latent_shift else view,
         encode=functools.partial(_encode, model),
         act=functools.partial(_act, model),
-        update=functools.partial(_update, model),
+        update=functools.partial(_update, model, spec.obs_shape),
         freeze=functools.partial(_freeze, config.frozen_depth),
         flops=_flops(config, channels, spec.action_shape[0]),
-        augments=True,
+        augments=not config.latent_shift,
         signed_latents=config.frozen_depth == "projection",
     )
 
@@ -190,6 +197,11 @@ def _check(config: Config, spec: EnvSpec) -> None:
         raise UserError(
             f"strides={config.strides} leave nothing of a {config.crop_size}-pixel crop: "
             "use fewer layers, smaller strides or a larger --crop_size."
+        )
+    if config.latent_shift and config.frozen_depth != "convs":
+        raise UserError(
+            "latent_shift moves the features of convolutions, and a projection's output has no "
+            "places: add --frozen_depth=convs."
         )
 
 
@@ -276,18 +288,43 @@ def _act(model: Model, state: AgentState, latent: PyTree, key: Key, greedy: bool
 
 
 def _update(
-    model: Model, state: AgentState, batch: Transition, key: Key
+    model: Model,
+    obs_shape: tuple[int, int, int],
+    state: AgentState,
+    batch: Transition,
+    key: Key,
 ) -> tuple[AgentState, dict[str, Array], Array]:
     crop_key, critic_key, actor_key = jax.random.split(key, 3)
     shape = batch.action.shape
     noise = Noise(jax.random.normal(critic_key, shape), jax.random.normal(actor_key, shape))
     if state.frozen is not None:
+        if model.config.latent_shift:
+            batch = _shift(model.config, obs_shape, batch, crop_key)
         return update_on_views(model, state, batch, None, noise)
     view = functools.partial(_view, model.config.crop_size)
     obs_key, next_key, positive_key = jax.random.split(crop_key, 3)
     positive = view(batch.obs, positive_key) if model.config.contrastive else None
     batch = batch._replace(obs=view(batch.obs, obs_key), next_obs=view(batch.next_obs, next_key))
     return update_on_views(model, state, batch, positive, noise)
+
+
+def _shift(
+    config: Config, obs_shape: tuple[int, int, int], batch: Transition, key: Key
+) -> Transition:
+    """Moves stored features of centre crops as random crops would have moved them."""
+    side = networks.conv_output_sizes(config.crop_size, config.strides)[-1]
+    room = (obs_shape[0] - config.crop_size, obs_shape[1] - config.crop_size)
+
+    def shifted(latent: PyTree, key: Key) -> PyTree:
+        features = latent["features"]
+        maps = features.reshape(-1, side, side, config.num_filters)
+        moved = augment.shift(key, maps, room, math.prod(config.strides))
+        return {"features": moved.reshape(features.shape)}
+
+    obs_key, next_key = jax.random.split(key)
+    return batch._replace(
+        obs=shifted(batch.obs, obs_key), next_obs=shifted(batch.next_obs, next_key)
+    )
 
 
 def update_on_views(
