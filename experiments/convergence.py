@@ -20,6 +20,7 @@ Three seeds of finger_spin, two minutes on one core: the deeper a layer, the lat
 
 import argparse
 import contextlib
+import itertools
 import os
 import pathlib
 import sys
@@ -129,7 +130,7 @@ def draw(rows: list[dict[str, str]]) -> matplotlib.figure.Figure:
     convs_first = lambda layer: (not layer.startswith(("conv", "section")), layer)
     in_order = sorted({row["layer"] for row in rows}, key=convs_first)
     for axes, name, label in zip(panels, MEASURED, labels, strict=True):
-        for layer, colour in zip(in_order, COLOURS, strict=False):
+        for layer, colour in zip(in_order, itertools.cycle(COLOURS), strict=False):
             ours = [row for row in rows if row["layer"] == layer]
             seeds = sorted({row["seed"] for row in ours})
             of_seeds = [[row for row in ours if row["seed"] == seed] for seed in seeds]

@@ -196,6 +196,111 @@ def print_table(study: Study, rows: list[dict[str, str]]) -> None:
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class Runs:
+    """The runs of a study on one task: what starts each, and where it lies."""
+
+    study: Study
+    task: str
+    preset: str
+    source: str | None
+    flags: list[str]
+    """Of seer_jax.run, for all."""
+    folder: pathlib.Path
+
+    def logdir(self, method: str, seed: int) -> pathlib.Path:
+        return self._of_study() / f"{self.task}-{self.preset}-{method}-s{seed}"
+
+    def logdir_of_source(self, seed: int) -> pathlib.Path:
+        return self._of_study() / f"{self.source}-{self.preset}-s{seed}"
+
+    def command(self, method: str, seed: int) -> list[str]:
+        own = self.study.methods[method]
+        if self.source is not None:
+            own = [flag.format(source=self.logdir_of_source(seed)) for flag in own]
+        return self._command(self.task, seed) + own
+
+    def command_of_source(self, seed: int) -> list[str]:
+        assert self.source is not None
+        return self._command(self.source, seed)
+
+    def check(self, methods: Sequence[str], seed: int) -> None:
+        """Raises `UserError` if the flags of one cannot work."""
+        if self.source is not None:
+            run_lib.parse(self.command_of_source(seed)[3:])
+        for method in methods:
+            run_lib.parse(self.command(method, seed)[3:])
+
+    def _of_study(self) -> pathlib.Path:
+        # Studies that copy share the runs without a freeze.
+        return self.folder / (self.study.name if self.study.copies_of is None else "copies")
+
+    def _command(self, task: str, seed: int) -> list[str]:
+        command = ["python", "-m", "seer_jax.run", f"--task={task}", f"--preset={self.preset}"]
+        return [*command, f"--seed={seed}", "--no-video", *self.flags]
+
+
+def make_runs(runs: Runs, missing: dict[int, list[str]], jobs: int, results: pathlib.Path) -> None:
+    """Makes runs, so many at a time, and adds each that ends to the results.
+
+    Args:
+        runs: of the study.
+        missing: the methods to run, by seed.
+        jobs: runs at a time; more than one are held to a core each.
+        results: what to add to.
+
+    Raises:
+        subprocess.CalledProcessError: if one fails; those not begun are not made then.
+    """
+    study = runs.study
+    cores = sorted(os.sched_getaffinity(0))
+    free: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+    for core in cores[:jobs] if jobs > 1 else [None]:
+        free.put(core)
+    one_writes = threading.Lock()
+
+    def make_one(method: str, seed: int, core: int | None) -> None:
+        command, logdir = runs.command(method, seed), runs.logdir(method, seed)
+        if study.copies_of not in (None, method):
+            config = run_lib.parse([*command[3:], f"--logdir={logdir}"])
+            copy_until_freeze(runs.logdir(study.copies_of, seed), config)
+        context = describe(command, len(cores) if jobs == 1 else 1)
+        train(command, logdir, core)
+        run = {"method": method, "task": runs.task, "seed": str(seed)} | context
+        with one_writes:
+            if (method, str(seed)) not in {(row["method"], row["seed"]) for row in read(results)}:
+                append(results, [run | row for row in evaluations(logdir)])
+
+    def make_in_turn(methods: list[str], seed: int) -> None:
+        core = free.get()
+        try:
+            if study.source is not None:
+                train(runs.command_of_source(seed), runs.logdir_of_source(seed), core)
+            for method in methods:
+                make_one(method, seed, core)
+        finally:
+            free.put(core)
+
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        if study.copies_of is None and study.source is None:
+            work = [([method], seed) for seed, methods in missing.items() for method in methods]
+        else:
+            # In turn: they need what they copy, or the encoder of the source; both go on if there.
+            first = [] if study.copies_of is None else [study.copies_of]
+            work = [
+                ([*first, *(m for m in methods if m not in first)], seed)
+                for seed, methods in missing.items()
+                if methods
+            ]
+        begun = [pool.submit(make_in_turn, *each) for each in work]
+        try:
+            for ended in concurrent.futures.as_completed(begun):
+                ended.result()
+        except BaseException:  # an interrupt reaches the runs under way too
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
 def run_study(study: Study, description: str, argv: list[str] | None = None) -> None:
     """Runs what is missing, adds it to the results and prints the table.
 
@@ -210,6 +315,7 @@ def run_study(study: Study, description: str, argv: list[str] | None = None) -> 
     parser.add_argument("--preset", default=study.preset)
     parser.add_argument("--methods", nargs="+", choices=study.methods, default=[*study.methods])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="a run of each")
+    parser.set_defaults(source=None)
     if study.source is not None:
         parser.add_argument("--source", default=study.source, help="the task to train on first")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, a core each")
@@ -224,15 +330,10 @@ def run_study(study: Study, description: str, argv: list[str] | None = None) -> 
         parser.error("--jobs must be 1 or more.")
     if study.copies_of is not None:
         flags.append(f"--keep_checkpoints={_ALL}")
-    name = study.name if study.source is None else f"{study.name}_{args.source}"
+    runs = Runs(study, args.task, args.preset, args.source, flags, args.folder)
+    name = study.name if args.source is None else f"{study.name}_{args.source}"
     results = args.results or RESULTS / f"{name}_{args.task}_{args.preset}.csv"
-    cores = sorted(os.sched_getaffinity(0))
-    free: queue.SimpleQueue[int | None] = queue.SimpleQueue()
-    for core in cores[: args.jobs] if args.jobs > 1 else [None]:
-        free.put(core)
-    one_writes = threading.Lock()
     held = read(results)
-    done = {(row["method"], row["seed"]) for row in held}
     for row in held:
         ours = row["method"] in args.methods and int(row["seed"]) in args.seeds
         if ours and set(flags) - set(shlex.split(row["command"])):
@@ -240,82 +341,23 @@ def run_study(study: Study, description: str, argv: list[str] | None = None) -> 
                 f"{results} holds runs made with other flags ({row['command']}): name another file "
                 "with --results."
             )
-
-    # Studies that copy share the runs without a freeze.
-    parent = args.folder / (study.name if study.copies_of is None else "copies")
-
-    def folder(method: str, seed: int) -> pathlib.Path:
-        return parent / f"{args.task}-{args.preset}-{method}-s{seed}"
-
-    def source(seed: int) -> pathlib.Path:
-        return parent / f"{args.source}-{args.preset}-s{seed}"
-
-    def command_for(task: str, seed: int) -> list[str]:
-        command = ["python", "-m", "seer_jax.run", f"--task={task}", f"--preset={args.preset}"]
-        return [*command, f"--seed={seed}", "--no-video", *flags]
-
-    def command_of(method: str, seed: int) -> list[str]:
-        own = study.methods[method]
-        if study.source is not None:
-            own = [flag.format(source=source(seed)) for flag in own]
-        return command_for(args.task, seed) + own
-
-    def run_one(method: str, seed: int, core: int | None) -> None:
-        command, logdir = command_of(method, seed), folder(method, seed)
-        if study.copies_of not in (None, method):
-            config = run_lib.parse([*command[3:], f"--logdir={logdir}"])
-            copy_until_freeze(folder(study.copies_of, seed), config)
-        context = describe(command, len(cores) if args.jobs == 1 else 1)
-        train(command, logdir, core)
-        run = {"method": method, "task": args.task, "seed": str(seed)} | context
-        if (method, str(seed)) not in done:
-            with one_writes:
-                append(results, [run | row for row in evaluations(logdir)])
-
-    def job(methods: list[str], seed: int) -> None:
-        core = free.get()
-        try:
-            if study.source is not None:
-                train(command_for(args.source, seed), source(seed), core)
-            for method in methods:
-                run_one(method, seed, core)
-        finally:
-            free.put(core)
-
+    done = {(row["method"], int(row["seed"])) for row in held}
     missing = {
-        seed: [method for method in args.methods if (method, str(seed)) not in done]
+        seed: [method for method in args.methods if (method, seed) not in done]
         for seed in args.seeds
     }
-    try:
-        for seed, methods in missing.items():
-            if study.source is not None:
-                run_lib.parse(command_for(args.source, seed)[3:])
-            for method in methods:
-                run_lib.parse(command_of(method, seed)[3:])
-    except UserError as error:
-        parser.error(str(error))
     left = sum(map(len, missing.values()))
     if left < (of := len(args.seeds) * len(args.methods)):
         print(f"{of - left} of {of} runs are in {results} already and are not repeated.")
-    with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-        if study.copies_of is None and study.source is None:
-            jobs = [pool.submit(job, [m], seed) for seed in args.seeds for m in missing[seed]]
-        else:
-            # In turn: they need what they copy, or the encoder of the source; both go on if there.
-            first = [] if study.copies_of is None else [study.copies_of]
-            jobs = [
-                pool.submit(job, [*first, *(m for m in methods if m not in first)], seed)
-                for seed, methods in missing.items()
-                if methods
-            ]
-        try:
-            for ended in concurrent.futures.as_completed(jobs):
-                ended.result()
-        except KeyboardInterrupt:  # which the runs under way have had too
-            pool.shutdown(cancel_futures=True)
-            sys.exit("Stopped. The same command goes on.")
-        except subprocess.CalledProcessError as error:
-            pool.shutdown(cancel_futures=True)
-            log = error.cmd[-1].removeprefix("--logdir=") + ".log"
-            sys.exit(f"A run failed, as {log} says: {shlex.join(error.cmd)}")
+    try:
+        for seed, methods in missing.items():
+            runs.check(methods, seed)
+        make_runs(runs, missing, args.jobs, results)
+    except UserError as error:
+        parser.error(str(error))
+    except KeyboardInterrupt:
+        sys.exit("Stopped. The same command goes on.")
+    except subprocess.CalledProcessError as error:
+        log = error.cmd[-1].removeprefix("--logdir=") + ".log"
+        sys.exit(f"A run failed, as {log} says: {shlex.join(error.cmd)}")
     print_table(study, read(results))
