@@ -5,7 +5,7 @@
 
 A folder holds one machine's records, as the benchmarks' --json writes them: update_AGENT_ROUND.json
 and, taken in the same rounds, official.json with the seconds of the official code; loop_*.json,
-env_*.json, conv.json, memory.json and growth.json.
+env_*.json, replay*.json, conv.json, memory.json and growth.json.
 """
 
 import argparse
@@ -99,6 +99,22 @@ def envs(folder: pathlib.Path) -> Iterator[str]:
     yield from table(["task", "what", "how", "ms", "per second"], rows)
 
 
+def replays(folder: pathlib.Path) -> Iterator[str]:
+    """What is done with replay, alone."""
+    operations = ["add", "uniform", "prioritised", "priorities"]
+    rows = []
+    for path in sorted(folder.glob("replay*.json")):
+        records = read(path)
+        for name in dict.fromkeys(n.rsplit("/", 1)[0] for n in records):
+            found = [records[f"{name}/{operation}"] for operation in operations]
+            rows.append(
+                [*name.split("/"), f"{found[0]['rows']:,}", f"{found[0]['row_bytes']:,}"]
+                + [f"{r['value'] * 1e6:.0f}" for r in found]
+            )
+    header = ["agent", "phase", "rows", "bytes a row", "us to add one", "draw a batch"]
+    yield from table([*header, "by priority", "set priorities"], rows)
+
+
 def convolutions(folder: pathlib.Path) -> Iterator[str]:
     """Layers of the encoders, GFLOP/s."""
     records = read(folder / "conv.json")
@@ -142,6 +158,7 @@ SECTIONS = {
     "Updates": updates,
     "The loop": loops,
     "Environments": envs,
+    "Replay": replays,
     "Convolutions": convolutions,
     "Memory": memory,
     "Growth": growth,

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks import conv, env, growth, loop, memory, update
+from benchmarks import conv, env, growth, loop, memory, replay, update
 
 pytestmark = pytest.mark.slow
 
@@ -25,6 +25,11 @@ pytestmark = pytest.mark.slow
         ),
         (loop, ["--task=Pong", "--num_envs", "2", "--repeats=1", "--passes=2"], ["loop/latents/2"]),
         (env, ["--tasks", "cartpole_swingup", "--repeats=1"], ["cartpole_swingup/frame/fast"]),
+        (
+            replay,
+            ["--agents", "curl_sac", "--rows=100", "--repeats=1"],
+            ["curl_sac/pixels/add", "curl_sac/latents/prioritised"],
+        ),
         (conv, ["--repeats=1"], ["paper 1/forward", "quick 2/weights", "quick 2/weights/xla"]),
         (growth, ["--axes", "num_seeds", "--repeats=1"], ["num_seeds/8/latents"]),
         (memory, ["--rows=600"], ["memory/pixels", "memory/freeze", "memory/latents"]),

@@ -178,6 +178,26 @@ def test_devices_share_the_learners(together, tmp_path):
         np.testing.assert_allclose(items["state"][path], x, rtol=1e-4, atol=1e-5, err_msg=path)
 
 
+@pytest.mark.slow
+def test_two_processes_do_what_one_does(together, tmp_path):
+    """As on two hosts: the command on each, with a seed of its own."""
+    depth = config_lib.read(together / "both").agent.frozen_depth
+    flags = [*FLAGS, *(CONVS if depth == "convs" else ())]
+    command = lambda seed: [f"--seed={seed}", f"--logdir={tmp_path}/{seed}"]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "seer_jax.run", *flags, *command(seed)],
+            env=os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},  # as here
+        )
+        for seed in SEEDS
+    ]
+    assert [process.wait() for process in processes] == [0, 0]
+    both = read_checkpoint(together / "both")[0]["state"]
+    for i, seed in enumerate(SEEDS):
+        for path, x in read_checkpoint(tmp_path / str(seed))[0]["state"].items():
+            assert_close(both[path] if path == ".step" else both[path][i], x, path)
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_policy_is_read_by_its_seed(together, seed):
     policy = seer_jax.load_policy(together / "both", seed=seed)
