@@ -21,7 +21,7 @@ from seer_jax import quantise
 from seer_jax.types import FIRST, LAST, Array, Key, PyTree, Row, StackPad, Transition
 
 _ROWS = 1024  # rows copied to the device at a time
-_BLOCK = 1024  # priorities summed together: see `_draw_by_priority`
+_PART = 32  # priorities summed together, and such sums: see `_draw_by_priority`
 
 
 class Priorities(NamedTuple):
@@ -254,21 +254,29 @@ def _draw_starts(
 def _draw_by_priority(values: Array, batch_size: int) -> Callable[[Key], Array]:
     """Draws indices i32[batch_size] of f32[M] in proportion to its values.
 
-    In two steps, a block and then a value in it, with a random number for each: one float32 cannot
-    tell a million values apart, nor can its running sum.
+    In steps, a block, a part of it and a value in that, with a random number for each: one float32
+    cannot tell a million values apart, nor can its running sum.
     """
-    blocks = jnp.pad(values, (0, -values.size % _BLOCK)).reshape(-1, _BLOCK)
-    block_ends = jnp.cumsum(jnp.sum(blocks, axis=1))
+    blocks = jnp.pad(values, (0, -values.size % _PART**2)).reshape(-1, _PART, _PART)
+    block_ends = jnp.cumsum(jnp.sum(blocks, axis=(1, 2)))
 
     def draw(key: Key) -> Array:
-        block_key, value_key = jax.random.split(key)
+        block_key, part_key, value_key = jax.random.split(key, 3)
         aim = jax.random.uniform(block_key, (batch_size,)) * block_ends[-1]
         block = jnp.searchsorted(block_ends, aim, side="right")
-        ends = jnp.cumsum(blocks[block], axis=1)
-        aim = jax.random.uniform(value_key, (batch_size,)) * ends[:, -1]
-        return block * _BLOCK + jnp.sum(ends <= aim[:, None], axis=1)
+        parts = blocks[block]
+        part = _pick(part_key, jnp.sum(parts, axis=2))
+        value = _pick(value_key, parts[jnp.arange(batch_size), part])
+        return (block * _PART + part) * _PART + value
 
     return draw
+
+
+def _pick(key: Key, values: Array) -> Array:
+    """An index i32[B] into each row of f32[B, M], in proportion to its values."""
+    ends = jnp.cumsum(values, axis=1)
+    aim = jax.random.uniform(key, (len(values),)) * ends[:, -1]
+    return jnp.sum(ends <= aim[:, None], axis=1)
 
 
 def _window_length(replay: Replay, age: Array, env: Array, n_step: int) -> tuple[Array, Array]:
