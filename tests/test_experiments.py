@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from experiments import convergence, freezing_step, pole, transfer
+from experiments import convergence, equal_memory, freezing_step, pole, transfer
 from experiments.freeze_or_never import STUDY
 from experiments.study import copy_until_freeze, read, run_study
 from seer_jax import config as config_lib
@@ -66,6 +66,15 @@ def test_flags_of_a_study_are_looked_at_before_it_begins(tmp_path, capsys, flags
         run_study(STUDY, "", [f"--folder={tmp_path}", f"--results={tmp_path}/results.csv", *flags])
     assert stopped.value.code == 2 and message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("task", "method"), [("cartpole_swingup", "float32"), ("Pong", "shift")])
+def test_equal_memory_has_methods_for_the_kind_of_task(capsys, task, method):
+    if task == "Pong":
+        pytest.importorskip("envpool")
+    with pytest.raises(SystemExit):
+        equal_memory.main([f"--task={task}", "--methods", method])
+    assert f"invalid choice: '{method}' (choose from" in capsys.readouterr().err
 
 
 def test_an_encoder_is_trained_on_the_source_task_and_taken_over(tmp_path):
