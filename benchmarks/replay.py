@@ -22,7 +22,7 @@ from benchmarks.update import filled
 from seer_jax import build, freezing, presets
 from seer_jax import replay as replay_lib
 from seer_jax.config import Config
-from seer_jax.types import Agent, EnvSpec, UserError
+from seer_jax.types import MID, Agent, EnvSpec, UserError
 
 TASKS = {"curl_sac": "cartpole_swingup", "rainbow": "Alien"}
 _CALLS = 20  # of a sample: single ones are too short to time
@@ -37,7 +37,9 @@ class Ring:
         plan = freezing.plan(config, agent, spec)
         row = plan.latent_row if frozen else plan.frame_row
         self.row_bytes = replay_lib.row_bytes(row)
-        self.row = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), row)
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), row)
+        in_episode = jnp.full_like(zeros.step_type, MID)  # else the rows added end every window
+        self.row = zeros._replace(step_type=in_episode, discount=jnp.ones_like(zeros.discount))
         replay = filled(replay_lib.init(rows, row, prioritised=True))
         values = jax.random.uniform(jax.random.key(5), replay.rows.reward.shape)
         self.replay = replay.replace(priorities=replay_lib.Priorities(values, jnp.float32(1)))

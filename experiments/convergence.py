@@ -20,7 +20,6 @@ Three seeds of finger_spin, two minutes on one core: the deeper a layer, the lat
 
 import argparse
 import contextlib
-import itertools
 import os
 import pathlib
 import sys
@@ -130,7 +129,8 @@ def draw(rows: list[dict[str, str]]) -> matplotlib.figure.Figure:
     convs_first = lambda layer: (not layer.startswith(("conv", "section")), layer)
     in_order = sorted({row["layer"] for row in rows}, key=convs_first)
     for axes, name, label in zip(panels, MEASURED, labels, strict=True):
-        for layer, colour in zip(in_order, itertools.cycle(COLOURS), strict=False):
+        for i, layer in enumerate(in_order):
+            colour, style = COLOURS[i % len(COLOURS)], ("-", "--")[i // len(COLOURS) % 2]
             ours = [row for row in rows if row["layer"] == layer]
             seeds = sorted({row["seed"] for row in ours})
             of_seeds = [[row for row in ours if row["seed"] == seed] for seed in seeds]
@@ -140,7 +140,8 @@ def draw(rows: list[dict[str, str]]) -> matplotlib.figure.Figure:
             there = np.isfinite(values).all(axis=0)
             x, values = np.array(steps)[there], values[:, there]
             axes.plot(x, values.T, color=colour, linewidth=0.7, alpha=0.4)
-            axes.plot(x, values.mean(axis=0), color=colour, linewidth=2, label=layer)
+            mean = values.mean(axis=0)
+            axes.plot(x, mean, color=colour, linestyle=style, linewidth=2, label=layer)
         axes.set_title(label, loc="left", fontsize="medium")
         axes.set_xlabel("agent steps")
         axes.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))

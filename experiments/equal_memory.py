@@ -4,10 +4,10 @@
     python -m experiments.equal_memory --task=cartpole_swingup --preset=quick --jobs 2
 
 Replay has in every run, before the freeze and after it, the bytes of 10,000 Atari frames or, on the
-suite, of 1,000 frames of `quick`, and keeps frames to the end, or latents from step 25,000 (on the
-suite 10,000) on. Until then runs are the same, so the others begin as copies of the one on frames;
-as an emulator's state is not in a checkpoint, on Atari their first episode after the freeze is a
-new one.
+suite, of 1,000 frames of cartpole by `quick`. It keeps frames to the end, or from step 25,000 (on
+the suite 10,000) on latents. Until then runs are the same, so the others begin as copies of the one
+on frames; as an emulator's state is not in a checkpoint, on Atari their first episode after the
+freeze is a new one.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from seer_jax import build
 from seer_jax.config import is_atari
 from seer_jax.types import UserError
 
-# A row is a frame and, beside it, 16 bytes, and on the suite the action's.
+# A row is a frame, 12 bytes and the action: 4 on Atari, 4 a dimension on the suite.
 _ATARI = [f"--replay_memory={10_000 * (84 * 84 + 16)}", "--checkpoint_every=5000"]
 _ATARI_LATENTS = [*_ATARI, "--freeze_step=25000"]
 _SUITE = [f"--replay_memory={1_000 * (52 * 52 * 3 + 16)}"]

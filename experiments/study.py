@@ -209,10 +209,12 @@ class Runs:
     folder: pathlib.Path
 
     def logdir(self, method: str, seed: int) -> pathlib.Path:
-        return self._of_study() / f"{self.task}-{self.preset}-{method}-s{seed}"
+        # Studies share the runs that their methods are copies of.
+        folder = "copies" if method == self.study.copies_of else self.study.name
+        return self.folder / folder / f"{self.task}-{self.preset}-{method}-s{seed}"
 
     def logdir_of_source(self, seed: int) -> pathlib.Path:
-        return self._of_study() / f"{self.source}-{self.preset}-s{seed}"
+        return self.folder / self.study.name / f"{self.source}-{self.preset}-s{seed}"
 
     def command(self, method: str, seed: int) -> list[str]:
         own = self.study.methods[method]
@@ -230,10 +232,6 @@ class Runs:
             run_lib.parse(self.command_of_source(seed)[3:])
         for method in methods:
             run_lib.parse(self.command(method, seed)[3:])
-
-    def _of_study(self) -> pathlib.Path:
-        # Studies that copy share the runs without a freeze.
-        return self.folder / (self.study.name if self.study.copies_of is None else "copies")
 
     def _command(self, task: str, seed: int) -> list[str]:
         command = ["python", "-m", "seer_jax.run", f"--task={task}", f"--preset={self.preset}"]
@@ -274,7 +272,7 @@ def make_runs(runs: Runs, missing: dict[int, list[str]], jobs: int, results: pat
     def make_in_turn(methods: list[str], seed: int) -> None:
         core = free.get()
         try:
-            if study.source is not None:
+            if runs.source is not None:
                 train(runs.command_of_source(seed), runs.logdir_of_source(seed), core)
             for method in methods:
                 make_one(method, seed, core)
@@ -282,7 +280,7 @@ def make_runs(runs: Runs, missing: dict[int, list[str]], jobs: int, results: pat
             free.put(core)
 
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        if study.copies_of is None and study.source is None:
+        if study.copies_of is None and runs.source is None:
             work = [([method], seed) for seed, methods in missing.items() for method in methods]
         else:
             # In turn: they need what they copy, or the encoder of the source; both go on if there.
@@ -346,12 +344,12 @@ def run_study(study: Study, description: str, argv: list[str] | None = None) -> 
         seed: [method for method in args.methods if (method, seed) not in done]
         for seed in args.seeds
     }
-    left = sum(map(len, missing.values()))
-    if left < (of := len(args.seeds) * len(args.methods)):
-        print(f"{of - left} of {of} runs are in {results} already and are not repeated.")
     try:
         for seed, methods in missing.items():
             runs.check(methods, seed)
+        left = sum(map(len, missing.values()))
+        if left < (of := len(missing) * len(args.methods)):
+            print(f"{of - left} of {of} runs are in {results} already and are not repeated.")
         make_runs(runs, missing, args.jobs, results)
     except UserError as error:
         parser.error(str(error))

@@ -36,10 +36,11 @@ def center_crop(obs: Array, size: int) -> Array:
 
 
 def shift(key: Key, features: Array, room: tuple[int, int], stride: int) -> Array:
-    """Moves features of centre crops as random crops would have moved them, each on its own.
+    """The subpixel random shift of ATC (arXiv 2009.08319): moves features of centre crops, each on
+    its own, about as random crops would have moved them.
 
-    Crops that lie pixels apart have features that lie parts of a cell apart. Between two cells is
-    what lies between their values, beyond the edge the outermost one (ATC, arXiv 2009.08319).
+    Crops that lie pixels apart have features that lie parts of a cell apart: so interpolation is
+    bilinear, and beyond the edge its values are repeated.
 
     Args:
         key: random key.

@@ -109,9 +109,9 @@ def make_agent(config: Config, spec: EnvSpec) -> Agent:
             f"latent_dtype=uint8 is for latents that are never negative; those of "
             f"{config.algorithm} are signed: choose int8."
         )
-    if config.num_copies > 1 and not agent.augments:
+    if config.num_copies > 1 and not agent.random_views:
         raise UserError(
-            f"num_copies={config.num_copies}: with these flags {config.algorithm} stores no random "
-            "views, and all copies would be the same: choose 1."
+            f"num_copies={config.num_copies}: {config.algorithm} augments nothing, so that all "
+            "copies would be the same: choose 1."
         )
     return agent

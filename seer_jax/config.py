@@ -299,6 +299,11 @@ def _check_agent(config: Config) -> None:
             f"algorithm={config.algorithm} does not go with task={config.task}: leave it out. "
             "Atari games are played by rainbow, other tasks by curl_sac."
         )
+    if isinstance(agent, curl_sac.Config) and agent.latent_shift:
+        if agent.frozen_depth != "convs":
+            raise UserError("latent_shift moves feature maps: add --frozen_depth=convs.")
+        if config.num_copies > 1:
+            raise UserError("latent_shift stores one view of an observation: add --num_copies=1.")
     for field in dataclasses.fields(agent):
         value = getattr(agent, field.name)
         if isinstance(value, (bool, str)):

@@ -33,7 +33,7 @@ def encode_copies(agent: Agent, encoder: PyTree, obs: Array, key: Key, copies: i
 
 def num_views(agent: Agent, copies: int) -> int:
     """Views of an observation that acting and storing encode once the encoder is frozen."""
-    return 1 + copies if agent.augments else 1
+    return 1 + copies if agent.random_views else 1
 
 
 def encode_with_copies(
@@ -42,7 +42,7 @@ def encode_with_copies(
     """Latents f32[B, ...] of the views to act on and f32[B, K, ...] of the K to store, in one
     pass; without augmentation they are the same."""
     plain = agent.view(obs)
-    if not agent.augments:
+    if not agent.random_views:
         latents = agent.encode(encoder, plain)
         return latents, jax.tree.map(lambda x: jnp.repeat(x[:, None], copies, axis=1), latents)
     batch = obs.shape[0]

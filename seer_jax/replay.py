@@ -258,15 +258,15 @@ def _draw_by_priority(values: Array, batch_size: int) -> Callable[[Key], Array]:
     cannot tell a million values apart, nor can its running sum.
     """
     blocks = jnp.pad(values, (0, -values.size % _PART**2)).reshape(-1, _PART, _PART)
-    block_ends = jnp.cumsum(jnp.sum(blocks, axis=(1, 2)))
+    parts = jnp.sum(blocks, axis=2)
+    block_ends = jnp.cumsum(jnp.sum(parts, axis=1))
 
     def draw(key: Key) -> Array:
         block_key, part_key, value_key = jax.random.split(key, 3)
         aim = jax.random.uniform(block_key, (batch_size,)) * block_ends[-1]
         block = jnp.searchsorted(block_ends, aim, side="right")
-        parts = blocks[block]
-        part = _pick(part_key, jnp.sum(parts, axis=2))
-        value = _pick(value_key, parts[jnp.arange(batch_size), part])
+        part = _pick(part_key, parts[block])
+        value = _pick(value_key, blocks[block, part])
         return (block * _PART + part) * _PART + value
 
     return draw

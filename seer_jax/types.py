@@ -176,8 +176,8 @@ class Agent(NamedTuple):
     """A learner as pure functions; they compile nothing and hold no state.
 
     init(key) -> AgentState
-    view(obs, key=None) -> obs as the encoder takes it: the agent's random augmentation with a key,
-        its deterministic view without. obs u8[B, H, W, k*C] as rendered.
+    view(obs, key=None) -> obs as the encoder takes it: with a key one of the views that replay
+        stores, without the one to act on. obs u8[B, H, W, k*C] as rendered.
     encode(encoder, view) -> latent pytree with leaves f32[B, ...]
     act(state, latent, key, greedy) -> action f32[B, A] or i32[B]; greedy is for evaluation
     update(state, transition, key) -> (state, metrics, errors): metrics are f32[] by name, errors
@@ -185,7 +185,7 @@ class Agent(NamedTuple):
     freeze(state) -> state: the encoder, or as much of it as freezes, moves to `frozen`; its
         optimiser state and target go
     flops: analytic costs
-    augments: whether views with a key are random; if not, all copies of an observation are alike
+    random_views: whether views with a key are random; if not, copies of an observation are alike
     signed_latents: whether latents can be negative
     """
 
@@ -196,5 +196,5 @@ class Agent(NamedTuple):
     update: Callable[[AgentState, Transition, Key], tuple[AgentState, dict[str, Array], Array]]
     freeze: Callable[[AgentState], AgentState]
     flops: Flops
-    augments: bool
+    random_views: bool
     signed_latents: bool

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
         (env, ["--tasks", "cartpole_swingup", "--repeats=1"], ["cartpole_swingup/frame/fast"]),
         (
             replay,
-            ["--agents", "curl_sac", "--rows=100", "--repeats=1"],
+            ["--agents", "curl_sac", "--rows=100", "--repeats=6"],
             ["curl_sac/pixels/add", "curl_sac/latents/prioritised"],
         ),
         (conv, ["--repeats=1"], ["paper 1/forward", "quick 2/weights", "quick 2/weights/xla"]),

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from seer_jax import augment
 from seer_jax.agents import curl_sac
 from seer_jax.envs.fake import FakeEnv
 from seer_jax.types import Transition, UserError
@@ -163,7 +164,7 @@ def test_with_frozen_convolutions_an_update_still_steps_the_projections():
 def test_stored_centre_crops_are_shifted_anew_by_each_update():
     config = dataclasses.replace(CONFIG, frozen_depth="convs", latent_shift=True)
     agent = curl_sac.make(config, SPEC, frame_stack=2)
-    assert not agent.augments
+    assert not agent.random_views
     np.testing.assert_array_equal(
         agent.view(batch().obs, jax.random.key(0)), agent.view(batch().obs)
     )
@@ -181,6 +182,29 @@ def test_stored_centre_crops_are_shifted_anew_by_each_update():
     # Features that are alike everywhere stay as they are: so all the difference is in the places.
     even = jax.tree.map(lambda x: jnp.ones_like(x), transition)
     assert q(agent, even) == q(still, even)
+
+
+def test_a_shift_of_whole_cells_is_the_crop_that_far_away():
+    """But for cells at the edge, whose windows reach beyond the centre crop."""
+    config = dataclasses.replace(CONFIG, frozen_depth="convs", latent_shift=True)
+    obs_shape = (22, 21, 3)
+    agent = curl_sac.make(config, SPEC._replace(obs_shape=obs_shape), frame_stack=2)
+    encoder = agent.freeze(jax.jit(agent.init)(jax.random.key(0))).frozen
+    encode = lambda crops: agent.encode(encoder, crops)["features"].reshape(-1, 5, 5, 4)
+    obs = np.random.default_rng(0).integers(0, 256, (64, *obs_shape[:2], 6), np.uint8)
+    centre = {"features": encode(agent.view(obs)).reshape(64, -1)}
+    stored = batch()._replace(obs=centre, next_obs=centre)
+    shifted = curl_sac._shift(config, obs_shape, stored, jax.random.key(1))
+    of_each = shifted.obs, shifted.next_obs
+    for key, latent in zip(jax.random.split(jax.random.key(1)), of_each, strict=True):
+        crops = encode(augment.random_crop(key, obs, 16))
+        pixels = jax.random.randint(key, (64, 2), 0, jnp.array([7, 6])) - jnp.array([3, 2])
+        whole = np.asarray((pixels % 2 == 0).all(axis=1))
+        assert 10 < whole.sum() < 50
+        maps = latent["features"].reshape(-1, 5, 5, 4)
+        inside = np.s_[whole, 1:-1, 1:-1]
+        np.testing.assert_allclose(maps[inside], crops[inside], atol=1e-4)
+        assert np.abs(maps[whole] - crops[whole]).max() > 1e-2
 
 
 def test_on_features_the_critics_step_is_that_on_pixels():
@@ -249,7 +273,6 @@ def test_randomness_comes_from_the_key_alone(state, update):
             "crop_size=19 is larger than the rendered image .18 pixels.*lower",
         ),
         (dict(strides=(2, 2, 2, 2)), {}, "leave nothing of a 16-pixel crop: use fewer layers"),
-        (dict(latent_shift=True), {}, "has no places: add --frozen_depth=convs"),
     ],
 )
 def test_make_says_what_does_not_fit(config, spec, message):

@@ -142,7 +142,8 @@ def copied(tmp_path_factory):
 def test_a_copy_that_freezes_is_the_run_that_froze(copied, tmp_path):
     """A run without a freeze, copied at step 40 and frozen there, ends as one from the start."""
     assert run.main([*runs.TINY, SMALL_REPLAY, f"--logdir={tmp_path}/frozen"]) == 0
-    copy, frozen = copied / "copies" / "cartpole_swingup-quick-40-s0", tmp_path / "frozen"
+    copy = copied / "freezing_step" / "cartpole_swingup-quick-40-s0"
+    frozen = tmp_path / "frozen"
     (items, progress), (expected, expected_progress) = map(runs.read_checkpoint, (copy, frozen))
     runs.assert_same_arrays(items, expected)
     assert progress == expected_progress

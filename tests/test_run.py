@@ -70,6 +70,8 @@ def stopped(trained, tmp_path):
         ("--freeze_step=-1", "freeze_step=-1: give a step from 0 on, or never"),
         ("--freeze_step=soon", "--freeze_step: .*'soon'"),
         ("--latent_dtype=uint8", "those of curl_sac are signed: choose int8"),
+        ("--latent_shift --num_copies=1", "moves feature maps: add --frozen_depth=convs"),
+        ("--latent_shift --frozen_depth=convs", "one view of an observation: add --num_copies=1"),
         ("--latent_dtype=float8", "invalid choice 'float8' for argument '--latent_dtype'"),
         ("--render_quality=best", "invalid choice 'best' .* Expected one of .*'full'"),
         ("--video=perhaps", "Unrecognized options: perhaps"),

@@ -93,8 +93,8 @@ class Config:
     learning, and latents are the convolutions' features, which are more but never negative."""
     latent_shift: bool = False
     """With frozen_depth=convs and num_copies=1: store the features of the centre crop alone, and
-    whenever they are drawn shift them as a random crop would, by parts of a cell. Acting then
-    encodes one view of an observation, not one and num_copies."""
+    whenever they are drawn shift them at random as far as a crop would (a subpixel shift). Acting
+    then encodes one view of an observation instead of 1 + num_copies."""
 
 
 class Noise(NamedTuple):
@@ -142,14 +142,14 @@ def make(config: Config, spec: EnvSpec, frame_stack: int) -> Agent:
     view = functools.partial(_view, config.crop_size)
     return Agent(
         init=functools.partial(_init, model, channels),
-        # Replay keeps what this view gives: with latent_shift the centre crop's features alone.
+        # Replay stores these: with latent_shift the centre crop alone.
         view=(lambda obs, key=None: view(obs)) if config.latent_shift else view,
         encode=functools.partial(_encode, model),
         act=functools.partial(_act, model),
         update=functools.partial(_update, model, spec.obs_shape),
         freeze=functools.partial(_freeze, config.frozen_depth),
         flops=_flops(config, channels, spec.action_shape[0]),
-        augments=not config.latent_shift,
+        random_views=not config.latent_shift,
         signed_latents=config.frozen_depth == "projection",
     )
 
@@ -197,11 +197,6 @@ def _check(config: Config, spec: EnvSpec) -> None:
         raise UserError(
             f"strides={config.strides} leave nothing of a {config.crop_size}-pixel crop: "
             "use fewer layers, smaller strides or a larger --crop_size."
-        )
-    if config.latent_shift and config.frozen_depth != "convs":
-        raise UserError(
-            "latent_shift moves the features of convolutions, and a projection's output has no "
-            "places: add --frozen_depth=convs."
         )
 
 

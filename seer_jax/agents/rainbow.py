@@ -124,7 +124,7 @@ def make(config: Config, spec: EnvSpec, frame_stack: int) -> Agent:
         update=functools.partial(_update, model),
         freeze=_freeze,
         flops=_flops(model, obs_shape),
-        augments=False,
+        random_views=False,
         signed_latents=False,
     )
 
