@@ -66,3 +66,13 @@ def test_a_folder_without_records_is_refused(tmp_path, capsys):
         report.main([str(tmp_path)])
     err = capsys.readouterr().err
     assert "holds no records; these do:" in err and "epyc-zen5-2cores" in err
+
+
+def test_replay_has_a_line_for_each_agent_and_phase(tmp_path, capsys):
+    operations = ("add", "uniform", "prioritised", "priorities")
+    write(
+        tmp_path / "replay.json",
+        *(record(f"rainbow/latents/{x}", 2e-6, rows=1_000, row_bytes=2_320) for x in operations),
+    )
+    report.main([str(tmp_path)])
+    assert "| rainbow | latents | 1,000 | 2,320 | 2 | 2 | 2 | 2 |" in capsys.readouterr().out
