@@ -22,7 +22,10 @@ from seer_jax.config import is_atari
 from seer_jax.types import UserError
 
 # A row is a frame, 12 bytes and the action: 4 on Atari, 4 a dimension on the suite.
-_ATARI = [f"--replay_memory={10_000 * (84 * 84 + 16)}", "--checkpoint_every=5000"]
+_ATARI = [
+    f"--replay_memory={10_000 * (84 * 84 + 16)}",
+    "--checkpoint_every=5000",  # one of them at the freeze
+]
 _ATARI_LATENTS = [*_ATARI, "--freeze_step=25000"]
 _SUITE = [f"--replay_memory={1_000 * (52 * 52 * 3 + 16)}"]
 _SUITE_LATENTS = [*_SUITE, "--freeze_step=10000"]

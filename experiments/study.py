@@ -158,11 +158,6 @@ def read_all(files: Sequence[pathlib.Path]) -> list[dict[str, str]]:
     return rows
 
 
-def append(results: pathlib.Path, rows: list[dict[str, str]]) -> None:
-    """Adds rows to the results."""
-    write(results, COLUMNS, read(results) + rows)
-
-
 def write(results: pathlib.Path, columns: Sequence[str], rows: list[dict[str, str]]) -> None:
     """Writes results, sorted by what the first column compares, seed and step, so that their order
     does not depend on which run was first; in one move, so that an interrupt loses none."""
@@ -266,8 +261,9 @@ def make_runs(runs: Runs, missing: dict[int, list[str]], jobs: int, results: pat
         train(command, logdir, core)
         run = {"method": method, "task": runs.task, "seed": str(seed)} | context
         with one_writes:
-            if (method, str(seed)) not in {(row["method"], row["seed"]) for row in read(results)}:
-                append(results, [run | row for row in evaluations(logdir)])
+            held = read(results)
+            if (method, str(seed)) not in {(row["method"], row["seed"]) for row in held}:
+                write(results, COLUMNS, [*held, *(run | row for row in evaluations(logdir))])
 
     def make_in_turn(methods: list[str], seed: int) -> None:
         core = free.get()
