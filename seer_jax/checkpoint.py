@@ -114,7 +114,8 @@ class Checkpoints:
             Arrays by path for each item named, and the counters; None if there is no checkpoint.
 
         Raises:
-            UserError: if there are checkpoints but none can be read, or none of that step.
+            UserError: if there are checkpoints but none can be read, or none of that step; or
+                the disk fails while one is read.
         """
         steps = self.steps()
         if step is not None and step not in steps:
@@ -124,6 +125,12 @@ class Checkpoints:
             try:
                 restored = self._read(candidate, names)
             except _UNREADABLE as error:
+                if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+                    raise UserError(  # may pass: nothing is deleted for it
+                        f"The checkpoint of step {candidate} cannot be read now "
+                        f"({_first_line(error)}): run the same command again, or delete "
+                        f"{self._directory / str(candidate)} to go on from the one before."
+                    ) from error
                 problems[candidate] = _first_line(error)
                 continue
             for bad, problem in problems.items():

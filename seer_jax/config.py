@@ -27,13 +27,14 @@ class Config:
     task: str = "cartpole_swingup"
     """A task of the DeepMind Control suite, such as walker_walk, walker-walk or cup_catch, an Atari
     game, such as Alien or atari:road_runner, or a Gymnasium environment with continuous actions
-    that shows pictures, such as gymnasium:CarRacing-v3."""
+    that shows pictures, such as gymnasium:CarRacing-v3 (your own: gymnasium:MODULE:ID)."""
     preset: Preset = "paper"
     """Where the defaults of all other flags come from: paper (the official hyperparameters), quick
     (a small agent that learns in minutes on two CPU cores) or, for Atari, atari100k (the benchmark
     of 100,000 steps)."""
     algorithm: Algorithm = "curl_sac"
-    """The agent: curl_sac for continuous actions, rainbow for discrete ones."""
+    """The agent, which follows from the task: leave it out. curl_sac for continuous actions,
+    rainbow for Atari."""
     logdir: str = ""
     """Run folder. Empty: runs/TASK-PRESET-sSEED. The same command with the same folder resumes."""
     seed: int = 0
@@ -42,10 +43,10 @@ class Config:
     """Length of the run, agent steps."""
     freeze_step: int | Literal["never", "auto"] = 10_000
     """Agent step at which the encoder freezes and replay turns into latents; never to keep training
-    it; auto to freeze once the latents of a probe batch hardly move any more. The official code
-    fixes a step for cartpole_swingup only (10,000 of 80,000); for other tasks paper takes the same
-    eighth of the run, and the other presets choose their own, which are our choices. A run of
-    another length (num_steps) freezes at the same share of it."""
+    it; auto to freeze once returns have risen and the latents of a probe batch hardly move, or at
+    freeze_latest. The official scripts freeze at 10,000 of 80,000 steps (cartpole_swingup) and at
+    50,004 of 500,000 (Atari); on other tasks paper takes an eighth of the run. The steps of quick
+    and atari100k are our choice. A run of another length (num_steps) freezes at the same share."""
     frozen_updates: int = 1
     """Updates for each agent step after the freeze, where they cost little. Before it there is one,
     and in the official code always."""
@@ -65,7 +66,8 @@ class Config:
     """With freeze_step=auto: looks in a row that must find it so. Between two the step grows by
     19%."""
     num_copies: int = 4
-    """K, latents of independent random crops stored for each observation."""
+    """K, latents of independent random crops stored for each observation. For curl_sac; rainbow
+    crops nothing and takes 1."""
     latent_dtype: Literal["float32", "bfloat16", "uint8", "int8"] = "float32"
     """How latents are stored. In 8 bits with a scale for each dimension, fixed at the freeze: uint8
     where latents are never negative (rainbow, and curl_sac with frozen_depth=convs), else int8."""
@@ -89,8 +91,8 @@ class Config:
     with an environment of its own. Each has as much replay and as many steps as a run alone, and
     its curves in LOGDIR/seedN."""
     num_envs: int = 1
-    """Environments stepped together; each step of each counts, and has its update. Atari games
-    share a pool of threads, others have a process each."""
+    """Environments stepped together. num_steps counts the steps of all, and each still has its
+    update. Atari games share a pool of threads, others have a process each."""
     learning_starts: int = 1_000
     """Agent steps with random actions and without updates; then one update a step."""
     batch_size: int = 128
@@ -98,15 +100,16 @@ class Config:
     frame_stack: int = 3
     """Frames in an observation."""
     image_size: int = 100
-    """Side of the rendered frames, pixels; the agent crops them."""
+    """Side of the frames, pixels; curl_sac crops them to crop_size."""
     action_repeat: int = 2
     """Simulator steps per agent step."""
     render_quality: Literal["full", "fast"] = "full"
-    """full: MuJoCo's defaults; fast: no shadows or reflections, several times faster on a CPU."""
+    """For dm_control. full: MuJoCo's defaults; fast: no shadows or reflections, several times
+    faster on a CPU."""
     eval_every: int = 2_500
     """Agent steps between evaluations."""
     eval_episodes: int = 10
-    """Episodes of an evaluation, with greedy actions."""
+    """Episodes of an evaluation, with greedy actions (rainbow: see eval_epsilon)."""
     checkpoint_every: int = 2_500
     """Agent steps between checkpoints."""
     keep_checkpoints: int = 2
@@ -185,12 +188,13 @@ def parse_bytes(text: str) -> int:
         number = float(match[1]) if match else -1.0
     except ValueError:
         number = -1.0
-    if match is None or not 0 < number < math.inf:
+    base = 1024 if match and match[3] else 1000
+    number *= base ** " kmgt".index(match[2] or " ") if match else 1
+    if not 0 < number < math.inf:
         raise UserError(
             f"replay_memory={text!r} is not a size: write a number and a unit, like 512MiB or 2GB."
         )
-    base = 1024 if match[3] else 1000
-    return int(number * base ** " kmgt".index(match[2] or " "))
+    return int(number)
 
 
 def check(config: Config) -> None:
@@ -225,6 +229,7 @@ def check(config: Config) -> None:
         "batch_size": 100_000,
         "frame_stack": 100,
         "image_size": 2_000,
+        "seed": 2**32 - 1,  # as of NumPy's random streams
     }
     for name, most in maximum.items():
         if (value := getattr(config, name)) > most:

@@ -142,20 +142,20 @@ def check_jax() -> Iterator[Finding]:
 
 def check_rendering() -> Iterator[Finding]:
     """The OpenGL backend, and frames per second of a real task."""
-    from seer_jax.envs import dmc
+    from seer_jax.envs import dmc, gl
     from seer_jax.types import UserError
 
     try:
-        backend = dmc.select_gl()
+        backend = gl.select()
     except UserError as error:
-        text = str(error).removesuffix(dmc.GL_FIX).strip()
-        yield Finding("rendering", text, fix=dmc.GL_FIX, fatal=True)
+        text = str(error).removesuffix(gl.FIX).strip()
+        yield Finding("rendering", text, fix=gl.FIX, fatal=True)
         return
-    # select_gl takes MUJOCO_GL's word for it, and a crash here would take the report along.
-    failure = dmc.probe_gl(backend) if sys.platform == "linux" else None
+    # `select` takes MUJOCO_GL's word for it, and a crash here would take the report along.
+    failure = gl.probe(backend) if sys.platform == "linux" else None
     if failure is not None:
         text = f"MUJOCO_GL={backend} does not render: {failure}"
-        yield Finding("rendering", text, fix=dmc.GL_FIX, fatal=True)
+        yield Finding("rendering", text, fix=gl.FIX, fatal=True)
         return
     yield Finding("rendering", f"MUJOCO_GL={backend}")
     for quality in get_args(dmc.RenderQuality):
@@ -191,7 +191,7 @@ def check_video() -> Iterator[Finding]:
     yield Finding(
         "ffmpeg",
         path or "not found: no videos",
-        fix=None if path else "pip install --force-reinstall imageio-ffmpeg",
+        fix=None if path else "pip install --force-reinstall imageio-ffmpeg, or --no_video",
     )
 
 

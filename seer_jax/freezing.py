@@ -21,6 +21,7 @@ from seer_jax.replay import Reader, Replay
 from seer_jax.types import Agent, Array, EnvSpec, Key, PyTree, Row, UserError
 
 _SCALE_ROWS = 2_048  # rows from which the scale of 8-bit latents is taken
+_SHORT_EPISODE = 10  # steps
 
 
 def encode_copies(agent: Agent, encoder: PyTree, obs: Array, key: Key, copies: int) -> PyTree:
@@ -70,7 +71,7 @@ def plan(config: Config, agent: Agent, spec: EnvSpec) -> Plan:
     `num_seeds` above one, each has as much.
 
     Latents get as many rows as fit in the bytes of the frames, so the budget holds before and after
-    the freeze; neither phase gets rows that the run cannot fill.
+    the freeze; neither phase gets rows that the run cannot fill (`rows_of`).
 
     Raises:
         UserError: if the budget does not hold one episode, or the machine not the budget.
@@ -114,10 +115,13 @@ def plan(config: Config, agent: Agent, spec: EnvSpec) -> Plan:
 
 
 def rows_of(steps: int, episode_steps: int | None, num_envs: int) -> int:
-    """Rows that so many agent steps write at most: each episode has one row more than steps."""
+    """Rows that so many agent steps write: each episode has one row more than steps.
+
+    Where episodes vary in length, their mean is taken to be at least `_SHORT_EPISODE` steps; with
+    shorter ones the oldest rows are overwritten.
+    """
     steps = -(-steps // num_envs)
-    episodes = steps if episode_steps is None else steps // episode_steps
-    return steps + episodes + 2
+    return steps + steps // (episode_steps or _SHORT_EPISODE) + 2
 
 
 def _check_budget(

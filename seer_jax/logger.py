@@ -166,7 +166,10 @@ class Logger:
     def line(self, text: str) -> None:
         """Prints one line to stdout, above the bar where there is one."""
         with self._bar.external_write_mode(sys.stdout):
-            print(text, flush=True)  # flushed: whoever reads a pipe sees it now
+            try:
+                print(text, flush=True)  # flushed: whoever reads a pipe sees it now
+            except BrokenPipeError:  # nobody does any more, as after Ctrl-C with `| tee`
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def close(self) -> None:
         """Closes the files and leaves the bar as it stands."""

@@ -38,6 +38,14 @@ def available_bytes(devices: Sequence[jax.Device]) -> int | None:
         return None
 
 
+def shortage(error: Exception) -> str | None:
+    """What an error of NumPy or JAX says of memory that was not there, in a line; None if it is
+    about something else."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    short = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in line
+    return line if short or "out of memory" in line.lower() else None
+
+
 def usage() -> dict[str, float]:
     """`memory/bytes` in use now and `memory/peak_bytes`, of the device or of this process."""
     stats = jax.local_devices()[0].memory_stats()

@@ -1,6 +1,8 @@
 """A trained policy, read back from a run folder.
 
 policy = seer_jax.load_policy("runs/walker_walk-paper-s0")
+returns = policy.evaluate(episodes=100)
+
 env = policy.make_env()
 timestep = env.step(policy(env.reset()))
 """
@@ -11,7 +13,7 @@ import pathlib
 import jax
 import numpy as np
 
-from seer_jax import build, checkpoint, dispatch, seeds
+from seer_jax import build, checkpoint, dispatch, seeds, train
 from seer_jax import config as config_lib
 from seer_jax.types import Env, TimeStep, UserError
 
@@ -72,5 +74,22 @@ class Policy:
         return jax.device_get(action)
 
     def make_env(self) -> Env:
-        """One environment like those the policy was trained in."""
-        return build.make_env(dataclasses.replace(self.config, num_envs=1))
+        """One environment as the policy is evaluated in: on Atari, whole games and their scores."""
+        return build.make_eval_env(dataclasses.replace(self.config, num_envs=1, eval_episodes=1))
+
+    def evaluate(self, episodes: int = 10, seed: int = 0) -> np.ndarray:
+        """Plays and returns the returns f64[episodes], on Atari the scores.
+
+        Args:
+            episodes: how many, at least 1. On Atari all are played at once.
+            seed: of the environments' random streams; the same ones give the same returns.
+        """
+        if episodes < 1:
+            raise UserError(f"episodes={episodes} is too small: the least is 1.")
+        config = dataclasses.replace(self.config, eval_episodes=episodes)
+        env = build.make_eval_env(config)
+        try:
+            played = train.run_episodes(self._functions, self.state, env, episodes, [seed])
+        finally:
+            env.close()
+        return np.array(played[0])

@@ -82,7 +82,15 @@ def prepare_logdir(config: Config) -> pathlib.Path:
     logdir = pathlib.Path(config.logdir)
     try:
         if (logdir / "config.json").exists():
-            _check_same(config_lib.read(logdir), config)
+            try:
+                _check_same(config_lib.read(logdir), config)
+            except UserError:
+                if any((logdir / "checkpoints").glob("[0-9]*")):
+                    raise
+                # Nothing to go on from, as where memory was short.
+                with held(logdir):
+                    config_lib.write(config, logdir)
+                print(f"{logdir} held a run of other flags without a checkpoint: begins anew.")
             return logdir
         # A kill may have left the beginning of a config.json.
         if logdir.exists() and any(x.name != "config.json.tmp" for x in logdir.iterdir()):
@@ -132,7 +140,9 @@ def _check_same(found: Config, wanted: Config) -> None:
 def run(config: Config) -> int:
     """Builds environment and agent and trains; returns the exit code."""
     # Late: by now the flags are known to be right.
-    from seer_jax import build, freezing, train, transfer
+    import jax
+
+    from seer_jax import build, freezing, memory, train, transfer
 
     env = build.make_env(config)
     try:
@@ -152,6 +162,14 @@ def run(config: Config) -> int:
     except train.Interrupted as stopped:
         print(f"seer_jax: {stopped} The same command resumes.", file=sys.stderr)
         return 130
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        shortage = memory.shortage(error)
+        if shortage is None:
+            raise
+        raise UserError(
+            f"Memory is short ({shortage}): lower --replay_memory, --batch_size or the sizes of "
+            "the networks. Checkpoints from before are intact."
+        ) from error
     finally:
         env.close()
     return 0

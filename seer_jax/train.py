@@ -296,8 +296,9 @@ class Run:
         say = self.loggers[0].line
         if config.learning_starts >= config.num_steps:
             say(f"No update is made: learning_starts={config.learning_starts:,} is the run's end.")
-        if last is not None and last > config.num_steps:
+        if last is not None and last > config.num_steps and config.freeze_step != "auto":
             say(f"The encoder never freezes: step {last:,} is after the end of the run.")
+            return
         frames, latents = self.sizes.frame_capacity, self.sizes.latent_capacity
         if last is None or latents >= frames:
             return

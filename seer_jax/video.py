@@ -9,6 +9,7 @@ import imageio_ffmpeg
 import numpy as np
 
 from seer_jax import logger
+from seer_jax.types import UserError
 
 
 def write_video(path: pathlib.Path, frames: Sequence[np.ndarray], fps: float) -> None:
@@ -21,13 +22,21 @@ def write_video(path: pathlib.Path, frames: Sequence[np.ndarray], fps: float) ->
         fps: frames a second.
 
     Raises:
-        UserError: the file cannot be written, for example because the disk is full.
+        UserError: the file cannot be written, for example because the disk is full; or there is no
+            ffmpeg.
     """
+    try:
+        program = imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError as error:
+        raise UserError(
+            "There is no ffmpeg to write videos with: pip install --force-reinstall "
+            "imageio-ffmpeg, or add --no_video."
+        ) from error
     height, width = frames[0].shape[:2]
     edges = ((0, height % 2), (0, width % 2), (0, 0))
     temporary = path.with_name(path.name + ".tmp")
     command = [
-        imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error",
+        program, "-y", "-loglevel", "error",
         "-f", "rawvideo", "-pix_fmt", "rgb24", "-r", str(fps),
         "-s", f"{width + width % 2}x{height + height % 2}", "-i", "-",
         "-c:v", "libx264", "-pix_fmt", "yuv420p", "-movflags", "+faststart",
@@ -38,7 +47,9 @@ def write_video(path: pathlib.Path, frames: Sequence[np.ndarray], fps: float) ->
     # full disk shows only there.
     with logger.disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as ffmpeg:
+        pipe = subprocess.PIPE
+        # A session of its own: Ctrl-C is for the run, which finishes its evaluation.
+        with subprocess.Popen(command, stdin=pipe, stderr=pipe, start_new_session=True) as ffmpeg:
             assert ffmpeg.stdin is not None
             with contextlib.suppress(BrokenPipeError):  # ffmpeg gave up; its stderr says why
                 for frame in frames:

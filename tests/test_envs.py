@@ -1,13 +1,14 @@
 """Environments and the doctor: names, time steps, action repeat, exact state, OpenGL's choice."""
 
 import importlib.metadata
+import os
 import sys
 
 import numpy as np
 import pytest
 
 from seer_jax import doctor
-from seer_jax.envs import dmc, fake
+from seer_jax.envs import dmc, fake, gl
 from seer_jax.types import FIRST, LAST, MID, UserError
 
 
@@ -310,7 +311,7 @@ def test_state_is_a_small_dict_of_arrays():
 def fresh_gl(monkeypatch):
     """As in a new process: no backend is named, and dm_control is not imported."""
     monkeypatch.delitem(sys.modules, "dm_control._render", raising=False)
-    # Set before deleting, so that what select_gl writes is undone after the test.
+    # Set before deleting, so that what select writes is undone after the test.
     for name in ("MUJOCO_GL", "PYOPENGL_PLATFORM"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
@@ -319,36 +320,36 @@ def fresh_gl(monkeypatch):
 
 
 @pytest.mark.parametrize("working", ["egl", "osmesa"])
-def test_select_gl_takes_the_first_backend_that_renders(fresh_gl, working):
-    fresh_gl.setattr(dmc, "probe_gl", lambda name: None if name == working else "no library")
-    assert dmc.select_gl() == working
-    assert dmc.os.environ["MUJOCO_GL"] == dmc.os.environ["PYOPENGL_PLATFORM"] == working
+def test_select_takes_the_first_backend_that_renders(fresh_gl, working):
+    fresh_gl.setattr(gl, "probe", lambda name: None if name == working else "no library")
+    assert gl.select() == working
+    assert os.environ["MUJOCO_GL"] == os.environ["PYOPENGL_PLATFORM"] == working
 
 
-def test_select_gl_honours_the_environment(fresh_gl):
+def test_select_honours_the_environment(fresh_gl):
     fresh_gl.setenv("MUJOCO_GL", "osmesa")
-    fresh_gl.setattr(dmc, "probe_gl", lambda name: pytest.fail("probed"))
-    assert dmc.select_gl() == "osmesa"
+    fresh_gl.setattr(gl, "probe", lambda name: pytest.fail("probed"))
+    assert gl.select() == "osmesa"
 
 
-def test_select_gl_leaves_other_systems_alone(fresh_gl):
+def test_select_leaves_other_systems_alone(fresh_gl):
     fresh_gl.setattr(sys, "platform", "darwin")
-    fresh_gl.setattr(dmc, "probe_gl", lambda name: pytest.fail("probed"))
-    assert dmc.select_gl() == "glfw"
-    assert "MUJOCO_GL" not in dmc.os.environ
+    fresh_gl.setattr(gl, "probe", lambda name: pytest.fail("probed"))
+    assert gl.select() == "glfw"
+    assert "MUJOCO_GL" not in os.environ
 
 
 def test_without_opengl_one_error_names_the_packages(fresh_gl):
-    fresh_gl.setattr(dmc, "probe_gl", lambda name: f"lib{name} is missing")
+    fresh_gl.setattr(gl, "probe", lambda name: f"lib{name} is missing")
     with pytest.raises(UserError) as error:
-        dmc.select_gl()
+        gl.select()
     for part in ("libegl is missing", "libosmesa is missing", "apt-get install", "MUJOCO_GL"):
         assert part in str(error.value)
 
 
 def test_probe_tells_a_backend_that_renders_from_one_that_does_not():
-    assert dmc.probe_gl(dmc.select_gl()) is None
-    assert "no_such_backend" in dmc.probe_gl("no_such_backend")
+    assert gl.probe(gl.select()) is None
+    assert "no_such_backend" in gl.probe("no_such_backend")
 
 
 # The fake environment.
@@ -452,7 +453,7 @@ def test_doctor_says_how_to_fix_versions(quick_doctor, capsys):
 
 
 def test_doctor_says_how_to_get_opengl(quick_doctor, fresh_gl, capsys):
-    fresh_gl.setattr(dmc, "probe_gl", lambda name: f"lib{name} is missing")
+    fresh_gl.setattr(gl, "probe", lambda name: f"lib{name} is missing")
     quick_doctor.setattr(doctor, "check_jax", lambda: iter(()))
     assert doctor.main([]) == 2
     report = capsys.readouterr().out

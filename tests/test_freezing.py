@@ -373,10 +373,17 @@ def test_plan_has_no_room_that_the_run_cannot_fill(freeze_step, frame_steps):
         assert rows <= capacity <= rows + 2
 
 
-@pytest.mark.parametrize("lengths", [(1,), (5,), (7,), (1, 4, 2)])
+def test_plan_where_episodes_vary_has_room_for_short_ones():
+    """A FIRST row for each ten steps, not for each step, as if any could end an episode."""
+    sizes = plan(episode_steps=None, replay_capacity=100_000)
+    assert sizes.frame_capacity == 10_000 + 1_000 + 2
+    assert sizes.latent_capacity == 80_000 + 8_000 + 2
+
+
+@pytest.mark.parametrize("lengths", [(1,), (5,), (7,), (10, 40, 20)])
 def test_a_run_writes_no_more_rows_than_planned(lengths):
     env = FakeEnv(lengths=lengths)
-    for num_steps in range(20):
+    for num_steps in range(60):
         timestep, step, rows = env.reset(seed=0), 0, 0
         while step < num_steps:
             rows += 1

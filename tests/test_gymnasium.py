@@ -1,12 +1,17 @@
 """Gymnasium environments behind the `Env` protocol: real ones, from pictures and from renders."""
 
+import pathlib
+import re
+
+import gymnasium
 import numpy as np
 import pytest
 from runs import of, read_evals, read_metrics, tiny_without
 
+import seer_jax
 from seer_jax import build, presets, run
+from seer_jax.envs import gl, pictures
 from seer_jax.envs import gymnasium as adapter
-from seer_jax.envs import pictures
 from seer_jax.types import FIRST, LAST, MID, UnknownTask, UserError
 
 RACING = "gymnasium:CarRacing-v3"
@@ -81,6 +86,59 @@ def test_what_does_not_work_is_said_plainly():
     with pytest.raises(UserError, match="needs continuous actions"):
         build.make_agent(config, env.spec)
     env.close()
+
+
+def test_without_opengl_what_needs_none_still_works(monkeypatch):
+    def missing():
+        raise UserError("nothing renders")
+
+    monkeypatch.setattr(gl, "select", missing)
+    make(HILL).close()
+
+
+class Broken(gymnasium.Env):
+    metadata = {"render_modes": ["rgb_array"]}
+    observation_space = gymnasium.spaces.Box(0, 255, (64, 64, 3), np.uint8)
+
+    def __init__(self, shape=(1,), render_mode=None):
+        self.render_mode = render_mode
+        self.action_space = gymnasium.spaces.Box(-1, 1, shape, np.float32)
+
+    def reset(self, seed=None, options=None):
+        raise RuntimeError("no OpenGL library")
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((1,), "Broken-v0 cannot be shown: no OpenGL library"),
+        ((), "need a row of bounded numbers"),
+        ((2, 3), "need a row of bounded numbers"),
+    ],
+)
+def test_an_environment_that_is_broken_or_unlike_is_a_plain_message(monkeypatch, shape, message):
+    spec = gymnasium.envs.registration.EnvSpec(
+        "Broken-v0", entry_point=Broken, kwargs={"shape": shape}
+    )
+    monkeypatch.setitem(gymnasium.registry, "Broken-v0", spec)
+    with pytest.raises(UserError, match=message):
+        make("gymnasium:Broken-v0")
+
+
+def test_the_documented_task_of_ones_own_trains(tmp_path, monkeypatch):
+    """docs/extending.md's, in a file of its name: a module that only the flag names."""
+    text = (pathlib.Path(__file__).parents[1] / "docs" / "extending.md").read_text()
+    (tmp_path / "dots.py").write_text(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1])
+    monkeypatch.syspath_prepend(tmp_path)
+    task = re.search(r"--task=(gymnasium:dots:\S+)", text)[1]
+    flags = [f"--task={task}", *tiny_without("--task"), f"--logdir={tmp_path}/run"]
+    assert run.main(flags) == 0
+    assert len(read_evals(tmp_path / "run")) == 4
+    assert seer_jax.load_policy(tmp_path / "run").evaluate(episodes=1).shape == (1,)
+    with pytest.raises(UserError, match="the module 'dotz' cannot be imported: No module named"):
+        build.parse_task("gymnasium:dotz:Dot-v0")
+    with pytest.raises(UnknownTask, match="Did you mean Dot-v0"):
+        build.parse_task("gymnasium:dots:Dott-v0")
 
 
 def test_a_run_trains_freezes_and_evaluates(tmp_path):

@@ -34,7 +34,8 @@ MAY_IMPORT = {
     "envs.pictures": "types",
     "envs.restarts": "",
     "envs.parallel": "types",
-    "envs.*": "types envs.names envs.pictures envs.restarts",
+    "envs.gl": "types",
+    "envs.*": "types envs.names envs.gl envs.pictures envs.restarts",
     # The loop and what it writes.
     "logger": "types",
     "checkpoint": "types",
@@ -46,10 +47,10 @@ MAY_IMPORT = {
     "dispatch",
     # What a user calls; only `build` knows which environments and agents there are.
     "build": "types agents.* config envs.*",
-    "policy": "types seeds config checkpoint dispatch build",
+    "policy": "types seeds config checkpoint dispatch build train",
     "presets": "types agents.* config",
     "transfer": "types seeds config checkpoint",
-    "run": "types config presets freezing train build transfer",
+    "run": "types config memory presets freezing train build transfer",
     "doctor": "types envs.*",
     "__init__": "policy",
     "agents": "",

@@ -6,6 +6,7 @@ import json
 import pathlib
 import struct
 import subprocess
+import sys
 
 import imageio_ffmpeg
 import numpy as np
@@ -158,6 +159,26 @@ def test_without_a_terminal_only_evaluation_lines_are_printed(tmp_path, capfd):
     assert captured.err == ""
 
 
+def test_a_reader_that_has_gone_does_not_end_the_run(tmp_path):
+    """Ctrl-C with `| tee` ends tee too, and the run still has a checkpoint to write."""
+    program = f"""
+import pathlib, sys
+from seer_jax.logger import Logger
+with Logger(pathlib.Path({str(tmp_path)!r}), action_repeat=1, num_steps=9, progress=False) as log:
+    sys.stdin.read()  # until the reader has gone
+    log.line("one")
+    log.line("two")
+print("alive", file=sys.stderr)
+"""
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        process.stdout.close()
+        process.stdin.close()
+        assert process.stderr.read() == "alive\n"
+    assert process.returncode == 0
+
+
 def test_on_a_terminal_the_bar_shows_phase_return_and_speed(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     with logger.Logger(tmp_path, action_repeat=8, num_steps=100, resume_step=40) as log:
@@ -220,3 +241,33 @@ def test_a_video_that_cannot_be_written_is_a_plain_message(tmp_path):
     with pytest.raises(UserError, match=r"Cannot write .*1\.mp4: .*No space left on device\. Make"):
         video.write_video(path, [np.zeros((32, 32, 3), np.uint8)] * 3, fps=10)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_does_not_end_a_video(tmp_path):
+    """It reaches every process of a terminal; the run notes it and goes on to a checkpoint."""
+    program = f"""
+import os, pathlib, signal
+import numpy as np
+from seer_jax import video
+signal.signal(signal.SIGINT, lambda *_: None)
+
+class Frames(list):
+    def __iter__(self):
+        yield from self[:10]
+        os.killpg(0, signal.SIGINT)
+        yield from self[10:]
+
+frames = Frames(np.zeros((20, 32, 32, 3), np.uint8))
+video.write_video(pathlib.Path({str(tmp_path / "v.mp4")!r}), frames, fps=10)
+"""
+    subprocess.run([sys.executable, "-c", program], start_new_session=True, check=True)
+    assert (tmp_path / "v.mp4").exists()
+
+
+def test_without_ffmpeg_the_way_out_is_named(tmp_path, monkeypatch):
+    def missing():
+        raise RuntimeError("no ffmpeg")
+
+    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", missing)
+    with pytest.raises(UserError, match="no ffmpeg to write videos with.*--no_video"):
+        video.write_video(tmp_path / "v.mp4", [np.zeros((32, 32, 3), np.uint8)], fps=10)

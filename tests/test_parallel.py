@@ -22,6 +22,19 @@ def refuse():
     raise UserError("no such task")
 
 
+class Interrupted:
+    """A maker whose process gets Ctrl-C before it serves: while it reads what it shall make."""
+
+    def __call__(self):
+        return FakeEnv()
+
+    def __getstate__(self):
+        return {"any": 0}
+
+    def __setstate__(self, _):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
 @pytest.fixture(scope="module")
 def env():
     env = ParallelEnv([functools.partial(FakeEnv, lengths=lengths) for lengths in LENGTHS])
@@ -78,6 +91,14 @@ def test_a_process_that_dies_is_a_plain_message():
     os.kill(env._processes[0].pid, signal.SIGKILL)
     with pytest.raises(UserError, match="environment 0 has died .exit code -9.*Fewer --num_envs"):
         env.step(ACTION[:1])
+    env.close()
+
+
+def test_ctrl_c_does_not_end_a_process_that_is_still_starting():
+    handler = signal.getsignal(signal.SIGINT)
+    env = ParallelEnv([Interrupted()])
+    assert env.reset(seed=0).obs.shape[0] == 1
+    assert signal.getsignal(signal.SIGINT) is handler
     env.close()
 
 

@@ -37,6 +37,10 @@ def test_it_scores_what_the_last_evaluation_says(trained):
         last = (trained / "eval.csv").read_text().splitlines()[-1].split(",")
         assert (last[0], float(last[2])) == ("60", total)
     env.close()
+    assert policy.evaluate(episodes=1, seed=seed).tolist() == [total]
+    assert policy.evaluate(episodes=3, seed=seed)[0] == total
+    with pytest.raises(UserError, match="episodes=0 is too small"):
+        policy.evaluate(episodes=0)
 
 
 def test_any_checkpoint_that_was_kept_can_be_read(trained):

@@ -22,7 +22,7 @@ from runs import TINY, assert_same_run, of, read_checkpoint, read_metrics
 
 from seer_jax import checkpoint, run, train, video
 from seer_jax import config as config_lib
-from seer_jax.envs import dmc
+from seer_jax.envs import gl
 
 pytestmark = pytest.mark.usefixtures("compile_once")
 
@@ -89,6 +89,8 @@ def stopped(trained, tmp_path):
         ("--algorithm=rainbow", "does not go with task=cartpole_swingup: leave it out"),
         ("--replay_memory=1e999", "'1e999' is not a size"),
         ("--encoder_from=/etc/passwd --freeze_step=0", "/etc/passwd holds no run"),
+        ("--replay_memory=1e308k", "'1e308k' is not a size"),
+        ("--seed=9223372036854775808", "seed=9223372036854775808 is too large"),
         ("--replay_memory=lots", "'lots' is not a size: write a number and a unit"),
         ("--replay_memory=1kB", "one episode has .*: raise --replay_memory to 1MiB"),
         ("--replay_capacity=1", "one episode has .* or --replay_capacity to"),
@@ -122,6 +124,7 @@ def test_help_shows_every_flag(tmp_path, capsys):
 def test_a_freeze_after_the_end_is_said(tmp_path, capsys):
     code, out, _ = call(capsys, tmp_path / "run", "--freeze_step=61")
     assert code == 0 and "The encoder never freezes: step 61 is after the end" in out
+    assert "rows of latents" not in out
 
 
 @pytest.mark.parametrize("flag", ["--num_steps=20000", "--num-steps 20000"])
@@ -210,6 +213,29 @@ def test_a_damaged_configuration_is_refused(stopped, capsys, damage):
     assert read_checkpoint(stopped)[1]["step"] == 50
 
 
+def test_where_memory_is_short_smaller_flags_may_begin(tmp_path, capsys, monkeypatch):
+    """The folder remembers the flags that did not fit; without a checkpoint they bind nobody."""
+    error = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes.")
+
+    def fail(*_, **__):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train.Run, "evaluate", fail)
+        code, _, err = call(capsys, tmp_path / "run", "--batch_size=9")
+        assert code == 2 and err.count("\n") == 1
+        assert "Memory is short (RESOURCE_EXHAUSTED: Out of memory" in err and "--batch_size" in err
+        error = jax.errors.JaxRuntimeError("INTERNAL: a bug")
+        with pytest.raises(jax.errors.JaxRuntimeError, match="a bug"):
+            run.main([*TINY, f"--logdir={tmp_path / 'run'}", "--batch_size=9"])
+    with run.held(tmp_path / "run"):
+        code, _, err = call(capsys, tmp_path / "run")
+        assert code == 2 and "Another process trains in" in err
+    code, out, _ = call(capsys, tmp_path / "run")
+    assert code == 0 and "run of other flags without a checkpoint: begins anew" in out
+    assert config_lib.read(tmp_path / "run").batch_size == 8
+
+
 # Checkpoints that cannot be read.
 
 
@@ -244,6 +270,17 @@ def test_without_any_readable_checkpoint_nothing_is_lost(trained, tmp_path, caps
     code, _, err = call(capsys, logdir)
     assert code == 2 and "No checkpoint in" in err and "choose another --logdir" in err
     assert sorted(x for x in logdir.rglob("*")) == before
+
+
+def test_a_disk_that_fails_for_once_costs_no_checkpoint(stopped, capsys, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.Checkpoints, "_read", fail)
+        code, _, err = call(capsys, stopped)
+    assert code == 2 and "step 50 cannot be read now ([Errno 5] Input/output error)" in err
+    assert read_checkpoint(stopped)[1]["step"] == 50
 
 
 def test_a_checkpoint_of_other_shapes_is_refused(stopped, capsys):
@@ -346,7 +383,7 @@ def test_a_disk_full_from_the_start(tmp_path, capsys, monkeypatch):
 def test_without_opengl_the_packages_are_named(tmp_path, capsys, monkeypatch):
     monkeypatch.delitem(sys.modules, "dm_control._render")
     monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr(dmc, "probe_gl", lambda name: f"lib{name} is missing")
+    monkeypatch.setattr(gl, "probe", lambda name: f"lib{name} is missing")
     for name in ("MUJOCO_GL", "PYOPENGL_PLATFORM"):
         monkeypatch.setenv(name, "")
     code, _, err = call(capsys, tmp_path / "run")

@@ -7,14 +7,11 @@ dm_control is imported inside functions, because it binds to an OpenGL backend o
 
 import importlib.util
 import math
-import os
-import subprocess
-import sys
 from typing import Any, Literal, get_args
 
 import numpy as np
 
-from seer_jax.envs import names
+from seer_jax.envs import gl, names
 from seer_jax.types import FIRST, EnvSpec, TimeStep, UnknownTask, UserError
 
 RenderQuality = Literal["full", "fast"]
@@ -26,20 +23,6 @@ _ALIASES = {"cup_catch": "ball_in_cup_catch"}
 
 # Camera 0 sees the task everywhere but here, where it looks down from afar; the literature uses 2.
 _CAMERAS = {"quadruped": 2}
-
-GL_FIX = (
-    "On Debian or Ubuntu: apt-get install libegl1 libgl1-mesa-dri (or libosmesa6); in a container "
-    "with an NVIDIA GPU: NVIDIA_DRIVER_CAPABILITIES=all. Set MUJOCO_GL to egl, osmesa or glfw to "
-    "insist on one, unset it to let seer_jax choose."
-)
-
-# mujoco alone loads in half the time of dm_control and sets OpenGL up in the same way.
-_GL_PROBE = """
-import mujoco
-context = mujoco.GLContext(8, 8)
-context.make_current()
-mujoco.MjrContext(mujoco.MjModel.from_xml_string("<mujoco/>"), mujoco.mjtFontScale.mjFONTSCALE_100)
-"""
 
 
 def make(
@@ -109,66 +92,14 @@ def _suite() -> Any:
     """Imports `dm_control.suite`, after choosing the OpenGL backend that it will bind to."""
     if importlib.util.find_spec("dm_control") is None:
         raise UserError("dm_control is not installed: pip install dm_control 'mujoco>=3.17,<4'")
-    backend = select_gl()
+    backend = gl.select()
     try:
         from dm_control import suite
     except Exception as error:  # a missing GL library shows up as almost any exception
-        raise _gl_error(
+        raise gl.error(
             f"dm_control cannot be imported with MUJOCO_GL={backend}: {error}"
         ) from error
     return suite
-
-
-def select_gl() -> str:
-    """Chooses the OpenGL backend for MuJoCo; call it before anything imports dm_control.
-
-    MUJOCO_GL, when set, is honoured untried. Otherwise, on Linux, the first of EGL (GPUs and Mesa)
-    and OSMesa (software) that really renders is written to MUJOCO_GL and PYOPENGL_PLATFORM, where
-    child processes find it too. Elsewhere MuJoCo's own default stays.
-
-    Returns:
-        The backend's name: 'egl', 'osmesa' or 'glfw'.
-
-    Raises:
-        UserError: nothing renders; the message names the packages to install.
-    """
-    bound = sys.modules.get("dm_control._render")
-    if bound is not None:  # too late to choose: somebody has imported dm_control already
-        return bound.BACKEND or "none"
-    chosen = os.environ.get("MUJOCO_GL")
-    if chosen:
-        return chosen
-    if sys.platform != "linux":
-        return "glfw"
-    failures = []
-    for backend in ("egl", "osmesa"):
-        failure = probe_gl(backend)
-        if failure is None:
-            os.environ["MUJOCO_GL"] = os.environ["PYOPENGL_PLATFORM"] = backend
-            return backend
-        failures.append(f"{backend}: {failure}")
-    raise _gl_error(f"No OpenGL backend renders here ({'; '.join(failures)})")
-
-
-def probe_gl(backend: str) -> str | None:
-    """Why MuJoCo cannot render with a backend, or None if it can.
-
-    Tried in a process of its own: a broken driver may crash it, and PyOpenGL binds only once.
-    """
-    env = os.environ | {"MUJOCO_GL": backend, "PYOPENGL_PLATFORM": backend}
-    try:
-        probe = subprocess.run(
-            [sys.executable, "-c", _GL_PROBE], env=env, capture_output=True, text=True, timeout=120
-        )
-    except subprocess.TimeoutExpired:
-        return "did not answer within 120 s"
-    if probe.returncode == 0:
-        return None
-    return (probe.stderr.strip().splitlines() or [f"crashed, exit status {probe.returncode}"])[-1]
-
-
-def _gl_error(problem: str) -> UserError:
-    return UserError(f"{problem}. {GL_FIX}")
 
 
 class DmcEnv:
@@ -241,7 +172,7 @@ class DmcEnv:
             # One camera for good: a new scene for every frame costs as much as a fast frame.
             self._camera = mujoco.Camera(self._env.physics, size, size, self._camera_id)
         except Exception as error:  # whatever the GL library raises
-            raise _gl_error(f"MuJoCo cannot render: {error}") from error
+            raise gl.error(f"MuJoCo cannot render: {error}") from error
         if self._fast:
             from mujoco import mjtRndFlag
 

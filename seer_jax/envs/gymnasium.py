@@ -4,12 +4,14 @@ The agent sees the environment's own image observations, or where it has none wh
 scaled down to a square. Gymnasium is imported inside functions: it is an optional dependency.
 """
 
+import contextlib
+import importlib
 import importlib.util
 from typing import Any
 
 import numpy as np
 
-from seer_jax.envs import names, pictures, restarts
+from seer_jax.envs import gl, names, pictures, restarts
 from seer_jax.types import FIRST, LAST, MID, EnvSpec, TimeStep, UnknownTask, UserError
 
 PREFIX = "gymnasium:"
@@ -20,7 +22,8 @@ def make(task: str, *, seed: int, action_repeat: int, image_size: int) -> "Gymna
     """Builds an environment.
 
     Args:
-        task: `gymnasium:` and an id, such as 'gymnasium:CarRacing-v3'.
+        task: `gymnasium:` and an id, such as 'gymnasium:CarRacing-v3'; before the id, the module
+            that registers it, if that is one's own.
         seed: of the environment's random stream.
         action_repeat: its steps per agent step; their rewards are summed.
         image_size: height and width of a frame in pixels, at most those of its pictures.
@@ -32,20 +35,26 @@ def make(task: str, *, seed: int, action_repeat: int, image_size: int) -> "Gymna
 
 
 def parse_task(task: str) -> str:
-    """`gymnasium:` and the registered id of a task.
+    """`gymnasium:` and the registered id of a task; `gymnasium:MODULE:ID` if a module registers it
+    when it is imported.
 
     Raises:
         UnknownTask: there is none; the message names the nearest ones.
-        UserError: Gymnasium is missing.
+        UserError: Gymnasium is missing, or the module cannot be imported.
     """
     if importlib.util.find_spec("gymnasium") is None:
         raise UserError(INSTALL)
     import gymnasium
 
-    name = task.strip().partition(":")[2]
+    module, colon, name = task.strip().partition(":")[2].rpartition(":")
+    if colon:
+        try:
+            importlib.import_module(module)
+        except Exception as error:  # whatever a user's module raises
+            raise UserError(f"{task}: the module {module!r} cannot be imported: {error}") from error
     known = {registered.lower(): registered for registered in gymnasium.registry}
     if name.lower() in known:
-        return PREFIX + known[name.lower()]
+        return PREFIX + module + colon + known[name.lower()]
     hint = names.did_you_mean(name.lower(), known)
     raise UnknownTask(
         f"Unknown Gymnasium environment {name!r}. {hint}All of them: "
@@ -62,6 +71,8 @@ class GymnasiumEnv:
     def __init__(self, task: str, seed: int, action_repeat: int, image_size: int) -> None:
         import gymnasium
 
+        with contextlib.suppress(UserError):  # not every environment renders by OpenGL
+            gl.select()
         try:
             self._env: Any = gymnasium.make(task.removeprefix(PREFIX), render_mode="rgb_array")
         except Exception as error:  # whatever the package behind an id lacks or refuses
@@ -75,10 +86,10 @@ class GymnasiumEnv:
         seen, actions = self._env.observation_space, self._env.action_space
         self._sees_images = seen.dtype == np.uint8 and len(seen.shape or ()) == 3
         self._discrete = isinstance(actions, gymnasium.spaces.Discrete)
-        bounded = isinstance(actions, gymnasium.spaces.Box) and actions.is_bounded()
-        if not (bounded or (self._discrete and actions.start == 0)):
+        row = isinstance(actions, gymnasium.spaces.Box) and len(actions.shape) == 1
+        if not ((row and actions.is_bounded()) or (self._discrete and actions.start == 0)):
             raise UserError(
-                f"{task} has actions in {actions}: need bounded numbers, or 0 to n - 1."
+                f"{task} has actions in {actions}: need a row of bounded numbers, or 0 to n - 1."
             )
         self.spec = EnvSpec(
             obs_shape=(image_size, image_size, seen.shape[2] if self._sees_images else 3),
@@ -88,7 +99,12 @@ class GymnasiumEnv:
             action_repeat=action_repeat,
             episode_steps=None,
         )
-        first = self.reset()  # shows whether the pictures are what they should be
+        try:
+            first = self.reset()  # shows whether the pictures are what they should be
+        except UserError:
+            raise
+        except Exception as error:  # a missing GL library shows up as almost any exception
+            raise UserError(f"{task} cannot be shown: {error}") from error
         assert first.obs.shape == (1, *self.spec.obs_shape)
         self._seeded, self._ended = False, True
 

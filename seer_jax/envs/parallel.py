@@ -11,13 +11,16 @@ import multiprocessing
 import multiprocessing.connection
 import multiprocessing.process
 import signal
+import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from seer_jax.types import Env, TimeStep, UserError
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class ParallelEnv:
@@ -40,7 +43,8 @@ class ParallelEnv:
         for maker in makers:
             ours, theirs = context.Pipe()
             process = context.Process(target=_serve, args=(theirs, maker), daemon=True)
-            process.start()
+            with _signals_ignored():
+                process.start()
             theirs.close()  # so that the end of the process is the end of the pipe
             self._connections.append(ours)
             self._processes.append(process)
@@ -114,6 +118,21 @@ def own_seeds(seed: int, count: int) -> list[int]:
     return [int(each) for each in np.random.SeedSequence(seed).generate_state(count)]
 
 
+@contextlib.contextmanager
+def _signals_ignored() -> Iterator[None]:
+    """A process started within ignores them from its first moment, not only once it serves: they
+    are its parent's matter, who may want a checkpoint."""
+    if threading.current_thread() is not threading.main_thread():  # only that one may change it
+        yield
+        return
+    before = {each: signal.signal(each, signal.SIG_IGN) for each in _SIGNALS}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
 def _together(timesteps: Sequence[TimeStep]) -> TimeStep:
     return TimeStep(*(np.concatenate(leaves) for leaves in zip(*timesteps, strict=True)))
 
@@ -132,7 +151,7 @@ def _end(
 
 def _serve(connection: multiprocessing.connection.Connection, maker: Callable[[], Env]) -> None:
     """The life of one process: builds an environment and does what it is told."""
-    for each in (signal.SIGINT, signal.SIGTERM):  # the parent's matter, who may want a checkpoint
+    for each in _SIGNALS:  # also where they were not ignored from the start
         signal.signal(each, signal.SIG_IGN)
     try:
         env = maker()
