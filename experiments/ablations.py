@@ -9,7 +9,7 @@ without a freeze and copies of it freeze, as in experiments.freezing_step; freez
 multiples of --checkpoint_every.
 
 cartpole_swingup, one core of an AMD EPYC (Zen 3) each: 20 minutes a seed without a freeze, 1 to 5
-for each copy. docs/freezing.md says what came out.
+for each copy. docs/results.md says what came out.
 """
 
 from experiments.study import Study, run_study

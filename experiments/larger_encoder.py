@@ -8,7 +8,7 @@ of it freeze at a third, as the preset says, and at half of the run.
 
 One core of an AMD EPYC (Zen 5), 90 minutes a seed and 10 more for each copy. Seeds 0 and 1 end at
 1818 and 2082, at 2390 and 1724, and without a freeze at 1746 and 2616, for 1.6e14, 2.5e14 and
-5.0e14 FLOPs: no loss that two seeds show. docs/freezing.md has the curves.
+5.0e14 FLOPs: no loss that two seeds show. docs/results.md has the curves.
 """
 
 from experiments.study import Study, run_study
