@@ -1,5 +1,6 @@
 """What a run is: one frozen `Config`, checked, written to its folder and read back."""
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -184,12 +185,11 @@ def parse_bytes(text: str) -> int:
         UserError: if it is not one.
     """
     match = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([kmgt]?)(i?)b?\s*", text.lower())
-    try:
-        number = float(match[1]) if match else -1.0
-    except ValueError:
-        number = -1.0
-    base = 1024 if match and match[3] else 1000
-    number *= base ** " kmgt".index(match[2] or " ") if match else 1
+    number = -1.0
+    if match is not None:
+        base = 1024 if match[3] else 1000
+        with contextlib.suppress(ValueError):
+            number = float(match[1]) * base ** " kmgt".index(match[2] or " ")
     if not 0 < number < math.inf:
         raise UserError(
             f"replay_memory={text!r} is not a size: write a number and a unit, like 512MiB or 2GB."

@@ -70,4 +70,5 @@ def probe(backend: str) -> str | None:
 
 
 def error(problem: str) -> UserError:
+    """A problem with rendering, and the ways out."""
     return UserError(f"{problem}. {FIX}")

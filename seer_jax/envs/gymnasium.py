@@ -46,6 +46,8 @@ def parse_task(task: str) -> str:
         raise UserError(INSTALL)
     import gymnasium
 
+    with contextlib.suppress(UserError):  # not every environment renders by OpenGL
+        gl.select()  # before anything that MuJoCo renders is imported
     module, colon, name = task.strip().partition(":")[2].rpartition(":")
     if colon:
         try:
@@ -71,8 +73,6 @@ class GymnasiumEnv:
     def __init__(self, task: str, seed: int, action_repeat: int, image_size: int) -> None:
         import gymnasium
 
-        with contextlib.suppress(UserError):  # not every environment renders by OpenGL
-            gl.select()
         try:
             self._env: Any = gymnasium.make(task.removeprefix(PREFIX), render_mode="rgb_array")
         except Exception as error:  # whatever the package behind an id lacks or refuses
