@@ -81,12 +81,12 @@ class Policy:
         """Plays and returns the returns f64[episodes], on Atari the scores.
 
         Args:
-            episodes: how many, at least 1. On Atari all are played at once.
+            episodes: how many, at least 1. On Atari all are played at once, else one by one.
             seed: of the environments' random streams; the same ones give the same returns.
         """
         if episodes < 1:
             raise UserError(f"episodes={episodes} is too small: the least is 1.")
-        config = dataclasses.replace(self.config, eval_episodes=episodes)
+        config = dataclasses.replace(self.config, num_envs=1, eval_episodes=episodes)
         env = build.make_eval_env(config)
         try:
             played = train.run_episodes(self._functions, self.state, env, episodes, [seed])

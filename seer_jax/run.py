@@ -82,15 +82,16 @@ def prepare_logdir(config: Config) -> pathlib.Path:
     logdir = pathlib.Path(config.logdir)
     try:
         if (logdir / "config.json").exists():
-            try:
-                _check_same(config_lib.read(logdir), config)
-            except UserError:
-                if any((logdir / "checkpoints").glob("[0-9]*")):
-                    raise
-                # Nothing to go on from, as where memory was short.
+            differences = _differences(config_lib.read(logdir), config)
+            if differences and _has_begun(logdir):
+                raise UserError(
+                    f"{logdir} holds a run with another configuration:\n{differences}\n"
+                    "Use the same flags to resume it, or another --logdir."
+                )
+            if differences:
                 with held(logdir):
                     config_lib.write(config, logdir)
-                print(f"{logdir} held a run of other flags without a checkpoint: begins anew.")
+                print(f"{logdir} held a run that had not begun, of other flags:\n{differences}")
             return logdir
         # A kill may have left the beginning of a config.json.
         if logdir.exists() and any(x.name != "config.json.tmp" for x in logdir.iterdir()):
@@ -125,16 +126,23 @@ def held(logdir: pathlib.Path) -> Iterator[None]:
         yield
 
 
-def _check_same(found: Config, wanted: Config) -> None:
+def _has_begun(logdir: pathlib.Path) -> bool:
+    """Whether there is more than the evaluation at step 0, as where memory was short."""
+    from seer_jax import checkpoint
+
+    lines = [len(path.read_text().splitlines()) for path in logdir.rglob("eval.csv")]
+    with contextlib.closing(checkpoint.Checkpoints(logdir / "checkpoints", read_only=True)) as kept:
+        return bool(kept.steps()) or max(lines, default=0) > 2
+
+
+def _differences(found: Config, wanted: Config) -> str:
     there, here = (dataclasses.asdict(c) | dataclasses.asdict(c.agent) for c in (found, wanted))
     shared = [n for n in here if n in there and n not in ("agent", "logdir")]
-    names = [n for n in shared if there[n] != here[n]]
-    if names:
-        changes = "\n".join(f"  {name}: {there[name]} there, {here[name]} here" for name in names)
-        raise UserError(
-            f"{wanted.logdir} holds a run with another configuration:\n{changes}\n"
-            "Use the same flags to resume it, or another --logdir."
-        )
+    return "\n".join(
+        f"  {name}: {there[name]} there, {here[name]} here"
+        for name in shared
+        if there[name] != here[name]
+    )
 
 
 def run(config: Config) -> int:
@@ -168,7 +176,7 @@ def run(config: Config) -> int:
             raise
         raise UserError(
             f"Memory is short ({shortage}): lower --replay_memory, --batch_size or the sizes of "
-            "the networks. Checkpoints from before are intact."
+            "the networks; with another --logdir if this one has checkpoints, which are intact."
         ) from error
     finally:
         env.close()

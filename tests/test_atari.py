@@ -162,13 +162,10 @@ def test_bad_values():
 @pytest.mark.usefixtures("compile_once")
 def test_a_trained_policy_plays_whole_games_for_their_score(tmp_path):
     """Not as in training, where rewards are clipped and a lost life ends an episode."""
-    flags = ["--task=Pong", "--preset=quick", "--num_steps=20", "--freeze_step=10", "--no_video"]
+    flags = ["--task=Alien", "--preset=quick", "--num_steps=20", "--freeze_step=10", "--no_video"]
     small = ["--learning_starts=5", "--hidden_size=8", "--eval_episodes=1"]
     assert run.main([*flags, *small, f"--logdir={tmp_path}"]) == 0
     policy = seer_jax.load_policy(tmp_path)
-    env = policy.make_env()
-    assert env.spec.num_envs == 1 and not env._training
-    env.close()
     scores = policy.evaluate(episodes=2)
-    assert scores.shape == (2,) and -21 <= scores.min() <= scores.max() <= 21
+    assert scores.shape == (2,) and scores.min() > 0 and not (scores % 10).any()
     np.testing.assert_array_equal(policy.evaluate(episodes=2), scores)

@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import sys
 
 import gymnasium
 import numpy as np
@@ -88,6 +89,18 @@ def test_what_does_not_work_is_said_plainly():
     env.close()
 
 
+def test_opengl_is_chosen_before_a_module_can_import_mujoco(tmp_path, monkeypatch):
+    """MuJoCo binds to what MUJOCO_GL says when it is imported."""
+    (tmp_path / "early.py").write_text("import os\nseen = os.environ.get('MUJOCO_GL')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "dm_control._render", raising=False)
+    monkeypatch.setattr(gl, "probe", lambda backend: None)
+    for name in ("MUJOCO_GL", "PYOPENGL_PLATFORM"):
+        monkeypatch.setenv(name, "")
+    assert build.parse_task(f"gymnasium:early:{HILL.partition(':')[2]}")
+    assert sys.modules.pop("early").seen == "egl"
+
+
 def test_without_opengl_what_needs_none_still_works(monkeypatch):
     def missing():
         raise UserError("nothing renders")
@@ -111,7 +124,7 @@ class Broken(gymnasium.Env):
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        ((1,), "Broken-v0 cannot be shown: no OpenGL library"),
+        ((1,), "Broken-v0 cannot be shown: no OpenGL library. On Debian or Ubuntu: apt-get"),
         ((), "need a row of bounded numbers"),
         ((2, 3), "need a row of bounded numbers"),
     ],

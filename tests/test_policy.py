@@ -1,5 +1,6 @@
 """A trained policy read back: the three lines of its documentation, on a real run."""
 
+import dataclasses
 import shutil
 import subprocess
 import sys
@@ -38,6 +39,7 @@ def test_it_scores_what_the_last_evaluation_says(trained):
         assert (last[0], float(last[2])) == ("60", total)
     env.close()
     assert policy.evaluate(episodes=1, seed=seed).tolist() == [total]
+    policy.config = dataclasses.replace(policy.config, num_envs=3)  # makes no difference
     assert policy.evaluate(episodes=3, seed=seed)[0] == total
     with pytest.raises(UserError, match="episodes=0 is too small"):
         policy.evaluate(episodes=0)

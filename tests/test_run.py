@@ -214,7 +214,7 @@ def test_a_damaged_configuration_is_refused(stopped, capsys, damage):
 
 
 def test_where_memory_is_short_smaller_flags_may_begin(tmp_path, capsys, monkeypatch):
-    """The folder remembers the flags that did not fit; without a checkpoint they bind nobody."""
+    """The folder remembers the flags that did not fit, but they bind nobody."""
     error = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes.")
 
     def fail(*_, **__):
@@ -232,7 +232,8 @@ def test_where_memory_is_short_smaller_flags_may_begin(tmp_path, capsys, monkeyp
         code, _, err = call(capsys, tmp_path / "run")
         assert code == 2 and "Another process trains in" in err
     code, out, _ = call(capsys, tmp_path / "run")
-    assert code == 0 and "run of other flags without a checkpoint: begins anew" in out
+    assert code == 0 and "held a run that had not begun, of other flags:" in out
+    assert "  batch_size: 9 there, 8 here\n" in out
     assert config_lib.read(tmp_path / "run").batch_size == 8
 
 

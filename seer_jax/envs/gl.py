@@ -22,7 +22,7 @@ mujoco.MjrContext(mujoco.MjModel.from_xml_string("<mujoco/>"), mujoco.mjtFontSca
 
 
 def select() -> str:
-    """Chooses the OpenGL backend for MuJoCo; call it before anything imports dm_control.
+    """Chooses the OpenGL backend for MuJoCo; call it before anything imports MuJoCo.
 
     MUJOCO_GL, when set, is honoured untried. Otherwise, on Linux, the first of EGL (GPUs and Mesa)
     and OSMesa (software) that really renders is written to MUJOCO_GL and PYOPENGL_PLATFORM, where

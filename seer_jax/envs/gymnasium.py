@@ -104,7 +104,7 @@ class GymnasiumEnv:
         except UserError:
             raise
         except Exception as error:  # a missing GL library shows up as almost any exception
-            raise UserError(f"{task} cannot be shown: {error}") from error
+            raise gl.error(f"{task} cannot be shown: {error}") from error
         assert first.obs.shape == (1, *self.spec.obs_shape)
         self._seeded, self._ended = False, True
 
