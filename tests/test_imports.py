@@ -50,7 +50,7 @@ MAY_IMPORT = {
     "policy": "types seeds config checkpoint dispatch build train",
     "presets": "types agents.* config",
     "transfer": "types seeds config checkpoint",
-    "run": "types config memory presets freezing train build transfer",
+    "run": "types config memory presets checkpoint freezing train build transfer",
     "doctor": "types envs.*",
     "__init__": "policy",
     "agents": "",

@@ -66,7 +66,7 @@ def stopped(trained, tmp_path):
         ("--eval_episodes=0", "eval_episodes=0 is too small"),
         ("--checkpoint_every=0", "checkpoint_every=0 is too small"),
         ("--seed=-1", "seed=-1 is too small"),
-        (f"--seed={2**32}", r"seed is 4294967296; dm_control takes 0 to 2\*\*32 - 1"),
+        (f"--seed={2**32}", "seed=4294967296 is too large: the most is 4294967295"),
         ("--freeze_step=-1", "freeze_step=-1: give a step from 0 on, or never"),
         ("--freeze_step=soon", "--freeze_step: .*'soon'"),
         ("--latent_dtype=uint8", "those of curl_sac are signed: choose int8"),
