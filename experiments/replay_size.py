@@ -13,9 +13,7 @@ from experiments.study import Study, run_study
 
 STUDY = Study(
     name="replay_size",
-    methods={
-        f"{rows}_rows": [f"--replay_capacity={rows}"] for rows in (1_000, 2_500, 5_000, 20_000)
-    },
+    methods={f"{rows}_rows": [f"--replay_capacity={rows}"] for rows in (1_000, 2_500, 20_000)},
     task="cartpole_swingup",
     preset="quick",
 )

@@ -19,7 +19,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from seer_jax.types import PyTree, UserError
+from seer_jax.types import PyTree, UserError, first_line
 
 # What reading a spoilt checkpoint raises, as far as orbax and tensorstore let one know.
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError)
@@ -90,7 +90,7 @@ class Checkpoints:
         except (OSError, ValueError, RuntimeError) as error:
             raise UserError(
                 f"The checkpoint of step {step} could not be written to {self._directory}: "
-                f"{_first_line(error)}. Earlier checkpoints are intact: mend the cause and run the "
+                f"{first_line(error)}. Earlier checkpoints are intact: mend the cause and run the "
                 "same command again."
             ) from error
 
@@ -128,10 +128,10 @@ class Checkpoints:
                 if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
                     raise UserError(  # may pass: nothing is deleted for it
                         f"The checkpoint of step {candidate} cannot be read now "
-                        f"({_first_line(error)}): run the same command again, or delete "
+                        f"({first_line(error)}): run the same command again, or delete "
                         f"{self._directory / str(candidate)} to go on from the one before."
                     ) from error
-                problems[candidate] = _first_line(error)
+                problems[candidate] = first_line(error)
                 continue
             for bad, problem in problems.items():
                 print(
@@ -283,7 +283,3 @@ def _checksums(folder: pathlib.Path) -> dict[str, int]:
                     checksum = zlib.crc32(block, checksum)
             checksums[str(path.relative_to(folder))] = checksum
     return checksums
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -10,6 +10,8 @@ from typing import Any
 
 import jax
 
+from seer_jax.types import first_line
+
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # of glibc's malloc.h
 _DEFAULT = 128 << 10  # bytes, of all three
 _THREAD_HEAP = 64 << 20  # bytes; glibc maps larger blocks of a thread anew each time
@@ -41,7 +43,7 @@ def available_bytes(devices: Sequence[jax.Device]) -> int | None:
 def shortage(error: Exception) -> str | None:
     """What an error of NumPy or JAX says of memory that was not there, in a line; None if it is
     about something else."""
-    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    line = first_line(error)
     short = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in line
     return line if short or "out of memory" in line.lower() else None
 

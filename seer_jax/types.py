@@ -35,6 +35,11 @@ class UnknownTask(UserError):
     """No environment of this kind has a task of that name."""
 
 
+def first_line(error: Exception) -> str:
+    """What an error says, in a line of 200 characters at most; its kind if it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
 class EnvSpec(NamedTuple):
     """What a learner must know of an environment.
 

@@ -106,7 +106,9 @@ def test_without_opengl_what_needs_none_still_works(monkeypatch):
         raise UserError("nothing renders")
 
     monkeypatch.setattr(gl, "select", missing)
-    make(HILL).close()
+    env = make(HILL)
+    assert env.reset().obs.any()
+    env.close()
 
 
 class Broken(gymnasium.Env):

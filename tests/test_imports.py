@@ -23,7 +23,7 @@ MAY_IMPORT = {
     # An agent knows nothing of replay, environments, the freeze, the loop or a run's settings.
     "agents.*": "types augment losses networks flops",
     # Replay knows no networks, and the freeze only the `Agent` it is given.
-    "memory": "",
+    "memory": "types",
     "quantise": "types",
     "replay": "types quantise",
     "settling": "types replay",
