@@ -155,6 +155,20 @@ def test_termination_has_discount_0():
     env.close()
 
 
+def test_where_the_simulation_diverges_the_episode_goes_on_and_earns_nothing():
+    env = make("cartpole_balance")
+    env.reset()
+    still = np.zeros((1, 1), np.float32)
+    assert env.step(still).reward > 0
+    env._env.physics.data.qvel[:] = 1e11
+    for _ in range(2):
+        step = env.step(still)
+        assert step.step_type == MID and step.reward == 0 and step.discount == 1
+    env.reset()
+    assert env.step(still).reward > 0
+    env.close()
+
+
 def test_without_a_time_limit_an_episode_is_cut_as_long_as_all_the_others():
     """lqr has none: an evaluation would wait for its end for ever."""
     env = make("lqr_lqr_2_1", action_repeat=100)

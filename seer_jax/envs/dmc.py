@@ -212,11 +212,16 @@ class DmcEnv:
         self._actions.append(action)
         control = self._action_shift + self._action_scale * action
         reward = 0.0
-        for _ in range(self.spec.action_repeat):
-            time_step = self._env.step(control)
-            reward += time_step.reward
-            if time_step.last():
-                break
+        with self._env.physics.suppress_physics_errors():  # they are warnings then
+            for _ in range(self.spec.action_repeat):
+                time_step = self._env.step(control)
+                reward += time_step.reward
+                if time_step.last():
+                    break
+        # MuJoCo puts a state that diverged back to the model's first one, upright for most. So that
+        # nobody learns to get there, the episode earns nothing from then on.
+        if self._env.physics.data.warning.number.any():
+            reward = 0.0
         self._ended = time_step.last()
         return int(time_step.step_type), reward, time_step.discount
 
