@@ -35,8 +35,9 @@ def _compiling_once():
             "num_seeds",
         )
         key = (agent, spec, *(getattr(config, name) for name in names))
-        if key not in _programs:
-            _programs[key] = compile_functions(config, agent, spec)
+        _programs[key] = _programs.pop(key, None) or compile_functions(config, agent, spec)
+        if len(_programs) > 2:
+            del _programs[next(iter(_programs))]  # the one unused for longest
         return _programs[key]
 
     with pytest.MonkeyPatch.context() as patch:
@@ -48,6 +49,15 @@ def _compiling_once():
             yield
         finally:
             jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_programs():
+    """Programs end with their file, and in it only those of a few runs are kept: a run's are up to
+    4,000 memory maps, and with the 65,530 that Linux allows compiling crashes."""
+    yield
+    _programs.clear()
+    jax.clear_caches()
 
 
 @pytest.fixture(scope="module")
