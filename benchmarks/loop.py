@@ -139,7 +139,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--compute_dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--num_envs", type=int, nargs="+", default=[1])
     parser.add_argument("--num_seeds", type=int, nargs="+", default=[])
-    parser.add_argument("--passes", type=int, default=40, help="over the environments, a sample")
+    parser.add_argument(
+        "--passes", type=measure.count, default=40, help="over the environments, a sample"
+    )
     measure.add_arguments(parser, repeats=7)
     args = parser.parse_args(argv)
     try:

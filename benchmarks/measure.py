@@ -96,19 +96,27 @@ _CODE = (":/", ":(top,exclude)*/results/*")  # all but what the runs themselves 
 
 def machine() -> dict[str, Any]:
     """Commit, versions and hardware: what a figure depends on."""
-    git = lambda *args: subprocess.run(
-        ["git", *args], capture_output=True, text=True, check=False
-    ).stdout.strip()
+    commit = _git("rev-parse", "HEAD") or "unknown"
+    changes = _git("status", "--porcelain", "--untracked-files=no", "--", *_CODE)
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": git("rev-parse", "HEAD"),
-        "dirty": bool(git("status", "--porcelain", "--untracked-files=no", "--", *_CODE)),
+        "commit": commit,
+        "dirty": bool(changes) or commit == "unknown",
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax")},
         "device": jax.devices()[0].device_kind,
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
     }
+
+
+def _git(*args: str) -> str:
+    """What it prints; nothing where it or the repository is missing."""
+    try:
+        done = subprocess.run(["git", *args], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip()
 
 
 def _processor() -> str:
@@ -128,11 +136,12 @@ def _processor() -> str:
 def add_arguments(parser: argparse.ArgumentParser, repeats: int | None = None) -> None:
     """The flags that benchmarks share: `--json` and, with a default for it, `--repeats`."""
     if repeats is not None:
-        parser.add_argument("--repeats", type=_count, default=repeats, help="samples of each")
+        parser.add_argument("--repeats", type=count, default=repeats, help="samples of each")
     parser.add_argument("--json", type=_new_file, help="file to write the records to")
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """A flag's number, 1 or more."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
     return int(text)
@@ -153,4 +162,6 @@ def command(module: str, argv: Sequence[str] | None) -> str:
 def write_json(path: str, command: str, records: list[dict[str, Any]], **context: Any) -> None:
     """Writes records with the machine they were taken on."""
     content = {"command": command, "machine": machine(), **context, "records": records}
-    pathlib.Path(path).write_text(json.dumps(content, indent=2) + "\n")
+    temporary = pathlib.Path(f"{path}.tmp")  # an interrupt loses no records from before
+    temporary.write_text(json.dumps(content, indent=2) + "\n")
+    temporary.replace(path)

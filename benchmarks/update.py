@@ -57,6 +57,7 @@ class Phase:
 
     def update(self) -> Any:
         for _ in range(2):
+            self.iteration += 1  # draws another batch
             self.state, _, _ = self.functions.learn(
                 self.state, None, self.replay, self.key, self.iteration, np.float32(0)
             )
@@ -187,7 +188,7 @@ def main(argv: list[str] | None = None) -> None:
     """Prints the table and writes the records."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--agent", choices=["curl_sac", "rainbow"], default="curl_sac")
-    parser.add_argument("--encoder", choices=["der", "nature", "impala"], default="der")
+    parser.add_argument("--encoder", choices=["der", "nature", "impala"], help="Rainbow's; der")
     parser.add_argument("--task", help="sets the number of actions; walker_walk or Alien, with 18")
     parser.add_argument("--compute_dtype", default="float32", choices=["float32", "bfloat16"])
     measure.add_arguments(parser, repeats=9)
@@ -199,9 +200,12 @@ def main(argv: list[str] | None = None) -> None:
         parser.error(str(error))
     if config.algorithm != args.agent:
         parser.error(f"{args.agent} does not play {task}.")
+    if args.encoder and args.agent != "rainbow":
+        parser.error("--encoder goes with --agent=rainbow.")
     if isinstance(config.agent, rainbow.Config):
         hidden = 512 if args.encoder == "nature" else config.agent.hidden_size
-        sized = dataclasses.replace(config.agent, encoder=args.encoder, hidden_size=hidden)
+        encoder = args.encoder or config.agent.encoder
+        sized = dataclasses.replace(config.agent, encoder=encoder, hidden_size=hidden)
         config = dataclasses.replace(config, agent=sized)
     agent = dataclasses.replace(config.agent, compute_dtype=args.compute_dtype)
     config = dataclasses.replace(config, agent=agent)

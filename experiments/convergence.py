@@ -206,6 +206,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             config, agent, encoders, view = read_run(logdir)
         except UserError as error:
             parser.error(str(error))
+        if any(row["task"] != config.task or row["seed"] == str(config.seed) for row in rows):
+            parser.error(f"{logdir}: compare runs of one task, each of another seed.")
         features_of = jax.jit(lambda encoder: layers(agent, encoder, view))  # noqa: B023
         of_run = {"task": config.task, "seed": str(config.seed)} | context
         if not rows:

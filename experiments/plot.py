@@ -6,10 +6,10 @@
 Draws return against environment steps, FLOPs and minutes, a row of panels for each task (or
 those of --against; minutes say little of runs that shared their cores with other work): the mean
 over seeds with a 95% bootstrap interval, each seed as a thin line, and a diamond where the encoder
-froze. Then prints, over all tasks, the interquartile mean of the final normalised return and how
-probable it is that the first method does better, both with 95% intervals (Agarwal et al. 2021,
-arXiv 2108.13264). Returns are normalised by the 1,000 that a task of the suite gives at most, or by
-human scores.
+froze. Then prints, over all tasks, the interquartile mean of the normalised return at the last step
+that all methods have got to, and how probable it is that the first method does better, both with
+95% intervals (Agarwal et al. 2021, arXiv 2108.13264). Returns are normalised by the 1,000 that a
+task of the suite gives at most, or by human scores.
 
 `rliable`, that paper's library, does the same; it has not been released since August 2024 and would
 bring pandas, seaborn and statsmodels for these two numbers, so they come from SciPy.
@@ -166,10 +166,13 @@ def summary(rows: Rows) -> list[str]:
     tasks = sorted({task for task, _ in run if all((task, method) in run for method in methods)})
     if not tasks:
         raise UserError("There is no task that all these methods have run.")
-    final = {
-        method: [normalised(task, curves(rows, task, method).returns[:, -1]) for task in tasks]
-        for method in methods
-    }
+    final: dict[str, list[np.ndarray]] = {method: [] for method in methods}
+    for task in tasks:
+        found = {method: curves(rows, task, method) for method in methods}
+        last = min(each.x["env_step"].max() for each in found.values())  # that all have got to
+        for method, each in found.items():
+            returns = each.returns[:, each.x["env_step"][0] <= last]
+            final[method].append(normalised(task, returns[:, -1]))
     width = 2 + max(map(len, methods))
     lines = [
         f"{'':{width}}{'runs':>5}{'IQM of normalised return':>30}{f'P({methods[0]} better)':>26}"
@@ -230,10 +233,14 @@ def main(argv: list[str] | None = None) -> None:
             if unknown := set(args.methods) - set(known):
                 parser.error(f"no runs of {', '.join(sorted(unknown))}, but of {', '.join(known)}")
             rows = [row for row in rows if row["method"] in args.methods]
-        figure, lines = draw(rows, args.published, args.against), summary(rows)
+            rows.sort(key=lambda row: args.methods.index(row["method"]))
         out.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(out, dpi=130)
-        print(*lines, f"wrote {out}", sep="\n")
+        draw(rows, args.published, args.against).savefig(out, dpi=130)
+        print(f"wrote {out}")
+        try:
+            print(*summary(rows), sep="\n")
+        except UserError as error:  # the figure is worth having by itself
+            print(error)
     except UserError as error:
         parser.error(str(error))
 

@@ -6,8 +6,8 @@
 Replay keeps the newest rows, as frames before the freeze and as latents after it. `quick` has room
 for all of a run's and draws them uniformly.
 
-One core of an AMD EPYC (Zen 3) each: cartpole_swingup takes 16 to 26 minutes a run beside others.
-docs/results.md says what came out.
+One core of an AMD EPYC (Zen 3) each: cartpole_swingup takes 16 to 26 minutes a run beside others,
+Krull 10. docs/results.md says what came out.
 """
 
 from experiments.study import Study, run_study

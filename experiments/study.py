@@ -102,7 +102,8 @@ def copy_until_freeze(source: pathlib.Path, config: Config) -> None:
     with (source / "metrics.jsonl").open() as file, (copy / "metrics.jsonl").open("w") as kept:
         for line in file:
             metrics = json.loads(line)
-            last_allowed = freeze_step - 1 if "eval/return" in metrics else freeze_step
+            evaluates = any(name.startswith("eval/") for name in metrics)
+            last_allowed = freeze_step - 1 if evaluates else freeze_step
             if metrics["step"] <= last_allowed:
                 kept.write(line)
     copy.rename(logdir)
@@ -147,10 +148,13 @@ def read_all(files: Sequence[pathlib.Path]) -> list[dict[str, str]]:
     """Rows of several results together.
 
     Raises:
-        UserError: if a file has something else, as those of `experiments.convergence`.
+        UserError: if a file is missing or has something else, as those of
+            `experiments.convergence`.
     """
     rows = []
     for file in files:
+        if not file.exists():
+            raise UserError(f"There is no {file}: run the study first.")
         found = read(file)
         if found and set(COLUMNS) - set(found[0]):
             raise UserError(f"{file} does not hold evaluations of runs by method.")
@@ -226,7 +230,29 @@ class Runs:
         if self.source is not None:
             run_lib.parse(self.command_of_source(seed)[3:])
         for method in methods:
-            run_lib.parse(self.command(method, seed)[3:])
+            config = run_lib.parse(self.command(method, seed)[3:])
+            if config.num_seeds > 1:
+                raise UserError("A study's runs have a seed each: give --seeds, not --num_seeds.")
+            step, every = config.freeze_step, config.checkpoint_every
+            if self.study.copies_of in (None, method) or not isinstance(step, int):
+                continue
+            if step % every or step > config.num_steps:
+                raise UserError(
+                    f"{method} freezes a copy at step {step}: choose a multiple of "
+                    f"checkpoint_every={every} up to num_steps={config.num_steps}."
+                )
+
+    def made(self, row: dict[str, str]) -> bool:
+        """Whether a row of results is of the run that the study would make."""
+        ours = run_lib.parse(self.command(row["method"], int(row["seed"]))[3:])
+        try:
+            theirs = run_lib.parse(shlex.split(row["command"])[3:])
+        except (UserError, SystemExit):  # flags of another version
+            return False
+        of_no_matter = {
+            name: getattr(ours, name) for name in ("logdir", "keep_checkpoints", "encoder_from")
+        }
+        return row["task"] == self.task and dataclasses.replace(theirs, **of_no_matter) == ours
 
     def _command(self, task: str, seed: int) -> list[str]:
         command = ["python", "-m", "seer_jax.run", f"--task={task}", f"--preset={self.preset}"]
@@ -243,7 +269,8 @@ def make_runs(runs: Runs, missing: dict[int, list[str]], jobs: int, results: pat
         results: what to add to.
 
     Raises:
-        subprocess.CalledProcessError: if one fails; those not begun are not made then.
+        subprocess.CalledProcessError: if one fails, once those under way have ended; no other
+            begins.
     """
     study = runs.study
     cores = sorted(os.sched_getaffinity(0))
@@ -251,6 +278,7 @@ def make_runs(runs: Runs, missing: dict[int, list[str]], jobs: int, results: pat
     for core in cores[:jobs] if jobs > 1 else [None]:
         free.put(core)
     one_writes = threading.Lock()
+    stopped = threading.Event()
 
     def make_one(method: str, seed: int, core: int | None) -> None:
         command, logdir = runs.command(method, seed), runs.logdir(method, seed)
@@ -268,10 +296,14 @@ def make_runs(runs: Runs, missing: dict[int, list[str]], jobs: int, results: pat
     def make_in_turn(methods: list[str], seed: int) -> None:
         core = free.get()
         try:
-            if runs.source is not None:
+            if runs.source is not None and not stopped.is_set():
                 train(runs.command_of_source(seed), runs.logdir_of_source(seed), core)
             for method in methods:
-                make_one(method, seed, core)
+                if not stopped.is_set():
+                    make_one(method, seed, core)
+        except BaseException:
+            stopped.set()
+            raise
         finally:
             free.put(core)
 
@@ -291,7 +323,7 @@ def make_runs(runs: Runs, missing: dict[int, list[str]], jobs: int, results: pat
             for ended in concurrent.futures.as_completed(begun):
                 ended.result()
         except BaseException:  # an interrupt reaches the runs under way too
-            pool.shutdown(cancel_futures=True)
+            stopped.set()
             raise
 
 
@@ -327,22 +359,24 @@ def run_study(study: Study, description: str, argv: list[str] | None = None) -> 
     runs = Runs(study, args.task, args.preset, args.source, flags, args.folder)
     name = study.name if args.source is None else f"{study.name}_{args.source}"
     results = args.results or RESULTS / f"{name}_{args.task}_{args.preset}.csv"
-    held = read(results)
-    for row in held:
-        ours = row["method"] in args.methods and int(row["seed"]) in args.seeds
-        if ours and set(flags) - set(shlex.split(row["command"])):
-            parser.error(
-                f"{results} holds runs made with other flags ({row['command']}): name another file "
-                "with --results."
-            )
-    done = {(row["method"], int(row["seed"])) for row in held}
-    missing = {
-        seed: [method for method in args.methods if (method, seed) not in done]
-        for seed in args.seeds
-    }
     try:
+        done = {}
+        for row in read_all([results]) if results.exists() else []:
+            run = row["method"], int(row["seed"])
+            if row["method"] in args.methods and run[1] in args.seeds and run not in done:
+                done[run] = row
+        missing = {
+            seed: [method for method in args.methods if (method, seed) not in done]
+            for seed in args.seeds
+        }
         for seed, methods in missing.items():
             runs.check(methods, seed)
+        for row in done.values():
+            if not runs.made(row):
+                raise UserError(
+                    f"{results} holds runs made with other flags ({row['command']}): name another "
+                    "file with --results."
+                )
         left = sum(map(len, missing.values()))
         if left < (of := len(missing) * len(args.methods)):
             print(f"{of - left} of {of} runs are in {results} already and are not repeated.")

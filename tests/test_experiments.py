@@ -44,7 +44,8 @@ def test_every_run_is_made_once_and_recorded(tmp_path, capsys):
     assert "4 of 4 runs are in" in capsys.readouterr().out
     for wrong, message in (
         (["--num_steps=61"], "holds runs made with other flags"),
-        (["--sedes=7"], "holds runs made with other flags"),
+        (["--task=cartpole_balance"], "holds runs made with other flags"),
+        (["--sedes=7"], "Unrecognized options"),
         (["--jobs=0"], "--jobs must be 1 or more"),
     ):
         with pytest.raises(SystemExit) as stopped:
@@ -59,6 +60,8 @@ def test_every_run_is_made_once_and_recorded(tmp_path, capsys):
         (["--task=walker_wolk"], "Did you mean walker_walk"),
         (["--seeds=-1"], "seed=-1 is too small"),
         (["--sedes=7"], "Unrecognized options"),
+        (["--num_seeds=2"], "give --seeds, not --num_seeds"),
+        (["--results=."], "cannot be read as a CSV file"),
     ],
 )
 def test_flags_of_a_study_are_looked_at_before_it_begins(tmp_path, capsys, flags, message):
@@ -154,6 +157,15 @@ def test_a_copy_that_freezes_is_the_run_that_froze(copied, tmp_path):
     ]
 
 
+@pytest.mark.parametrize("step", [7_000, 17_500])
+def test_a_copy_can_freeze_only_where_its_source_keeps_a_checkpoint(tmp_path, capsys, step):
+    with pytest.raises(SystemExit):
+        freezing_step.main(["--freeze_steps", str(step), f"--results={tmp_path}/results.csv"])
+    assert "choose a multiple of checkpoint_every=2500 up to num_steps=15000" in (
+        capsys.readouterr().err
+    )
+
+
 def test_a_copy_needs_a_checkpoint_of_its_step(tmp_path, trained):
     config = dataclasses.replace(
         config_lib.read(trained), freeze_step=15, logdir=str(tmp_path / "copy")
@@ -180,6 +192,13 @@ def test_an_encoder_comes_to_rest_at_its_last_checkpoint(copied, tmp_path):
         assert [step for step in movement if np.isfinite(movement[step])] == halved
         assert all(movement[step] > 0 for step in halved)
     assert out.with_suffix(".png").exists() and (tmp_path / "convergence_maps.png").exists()
+
+
+def test_runs_of_one_seed_are_no_curve_together(copied, tmp_path, capsys):
+    never = copied / "copies" / "cartpole_swingup-quick-never-s0"
+    with pytest.raises(SystemExit):
+        convergence.main([str(never), str(never), f"--out={tmp_path}/convergence.csv"])
+    assert "each of another seed" in capsys.readouterr().err
 
 
 def test_what_froze_or_kept_too_little_cannot_be_compared(trained, capsys):

@@ -57,8 +57,10 @@ def test_figure_and_summary(tmp_path, capsys):
     plot.main([f"{tmp_path}/walk.csv", f"--out={tmp_path}/figure.png", "--published", "curl"])
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1].split()[:3] == ["freeze", "3", "0.400"]
-    assert lines[2].split()[-4:] == ["1.00", "(1.00", "to", "1.00)"]
+    assert lines[2].split()[:3] == ["freeze", "3", "0.400"]
+    assert lines[3].split()[-4:] == ["1.00", "(1.00", "to", "1.00)"]
+    plot.main([f"{tmp_path}/walk.csv", f"--out={tmp_path}/2.png", "--methods", "never", "freeze"])
+    assert "P(never better)" in capsys.readouterr().out
 
     rows = [row for name in ("walk", "stand") for row in study.read(tmp_path / f"{name}.csv")]
     panels = plot.draw(rows, ["curl"]).axes
@@ -66,6 +68,13 @@ def test_figure_and_summary(tmp_path, capsys):
     assert [axes.get_xlabel() for axes in panels[:3]] == ["environment steps", "FLOPs", "minutes"]
     legend = [text.get_text() for text in panels[3].get_legend().get_texts()]
     assert legend == ["freeze (3 seeds)", "never (3 seeds)", "curl (published)", "encoder frozen"]
+
+
+def test_returns_are_compared_at_the_last_step_that_all_methods_have_got_to(tmp_path):
+    write_results(tmp_path / "walk.csv", {"freeze": [300], "never": [400]})
+    rows = study.read(tmp_path / "walk.csv")
+    more = [row | {"step": "200", "env_step": "400", "return": "900"} for row in rows[1:2]]
+    assert plot.summary(more + rows[2:] + rows[:2])[1].split()[2] == "0.300"
 
 
 def test_published_curves_begin_with_random_play_and_end_where_ours_do():
@@ -88,12 +97,18 @@ def test_what_cannot_be_drawn_is_a_plain_message(tmp_path, capsys):
     for files, message in (
         (["walk", "layers"], "layers.csv does not hold evaluations"),
         (["walk", "walk"], "the same seed"),
-        (["walk", "other"], "no task that all"),
-        (["pong"], "no scores to normalise"),
+        (["walk", "none"], "none.csv: run the study first"),
     ):
         with pytest.raises(SystemExit):
             plot.main([f"{tmp_path}/{name}.csv" for name in files])
         assert message in capsys.readouterr().err
+    for files, message in (
+        (["walk", "other"], "no task that all"),
+        (["pong"], "no scores to normalise"),
+    ):
+        figure = tmp_path / f"{files[-1]}.png"
+        plot.main([*(f"{tmp_path}/{name}.csv" for name in files), f"--out={figure}"])
+        assert message in capsys.readouterr().out and figure.exists()
     with pytest.raises(SystemExit):
         plot.main([f"{tmp_path}/walk.csv", "--methods", "freeze", "nevr"])
     assert "no runs of nevr, but of freeze" in capsys.readouterr().err
