@@ -200,13 +200,13 @@ def main(argv: list[str] | None = None) -> None:
         parser.error(str(error))
     if config.algorithm != args.agent:
         parser.error(f"{args.agent} does not play {task}.")
-    if args.encoder and args.agent != "rainbow":
-        parser.error("--encoder goes with --agent=rainbow.")
     if isinstance(config.agent, rainbow.Config):
         hidden = 512 if args.encoder == "nature" else config.agent.hidden_size
         encoder = args.encoder or config.agent.encoder
         sized = dataclasses.replace(config.agent, encoder=encoder, hidden_size=hidden)
         config = dataclasses.replace(config, agent=sized)
+    elif args.encoder:
+        parser.error("--encoder goes with --agent=rainbow.")
     agent = dataclasses.replace(config.agent, compute_dtype=args.compute_dtype)
     config = dataclasses.replace(config, agent=agent)
     env = build.make_env(config)

@@ -234,8 +234,9 @@ def main(argv: list[str] | None = None) -> None:
                 parser.error(f"no runs of {', '.join(sorted(unknown))}, but of {', '.join(known)}")
             rows = [row for row in rows if row["method"] in args.methods]
             rows.sort(key=lambda row: args.methods.index(row["method"]))
+        figure = draw(rows, args.published, args.against)
         out.parent.mkdir(parents=True, exist_ok=True)
-        draw(rows, args.published, args.against).savefig(out, dpi=130)
+        figure.savefig(out, dpi=130)
         print(f"wrote {out}")
         try:
             print(*summary(rows), sep="\n")

@@ -360,19 +360,16 @@ def run_study(study: Study, description: str, argv: list[str] | None = None) -> 
     name = study.name if args.source is None else f"{study.name}_{args.source}"
     results = args.results or RESULTS / f"{name}_{args.task}_{args.preset}.csv"
     try:
-        done = {}
-        for row in read_all([results]) if results.exists() else []:
-            run = row["method"], int(row["seed"])
-            if row["method"] in args.methods and run[1] in args.seeds and run not in done:
-                done[run] = row
+        rows = read_all([results]) if results.exists() else []
+        held = {(row["method"], int(row["seed"])): row for row in rows}  # a row of each run
         missing = {
-            seed: [method for method in args.methods if (method, seed) not in done]
+            seed: [method for method in args.methods if (method, seed) not in held]
             for seed in args.seeds
         }
         for seed, methods in missing.items():
             runs.check(methods, seed)
-        for row in done.values():
-            if not runs.made(row):
+        for (method, seed), row in held.items():
+            if method in args.methods and seed in args.seeds and not runs.made(row):
                 raise UserError(
                     f"{results} holds runs made with other flags ({row['command']}): name another "
                     "file with --results."
