@@ -41,7 +41,8 @@ class Config:
     seed: int = 0
     """What parameters, environment and all sampling begin from."""
     num_steps: int = 80_000
-    """Length of the run, agent steps."""
+    """Length of the run, agent steps. With more of them, and the same freeze_step, a run that has
+    ended goes on."""
     freeze_step: int | Literal["never", "auto"] = 10_000
     """Agent step at which the encoder freezes and replay turns into latents; never to keep training
     it; auto to freeze once returns have risen and the latents of a probe batch hardly move, or at

@@ -106,18 +106,24 @@ def trimmed_shape(held: int, row: Row, prioritised: bool, scale: PyTree) -> Repl
 
 
 def untrimmed(replay: Replay, capacity: int, init: Callable[..., Replay] = init) -> Replay:
-    """Takes `trimmed` back into a ring with room for `capacity` rows, made by `init`."""
+    """Takes `trimmed` back into a ring with room for `capacity` rows, made by `init`; with room for
+    more than before, as when a run becomes longer, a full ring begins at its oldest row."""
     row = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), replay.rows)
     values = lambda replay: replay.priorities and replay.priorities.values
     whole = init(capacity, row, replay.priorities is not None)
     held, target = (replay.rows, values(replay)), (whole.rows, values(whole))
-    for start in range(0, len(replay.rows.reward), _ROWS):
-        part = jax.tree.map(lambda x: x[start : start + _ROWS], held)  # noqa: B023
+    size, position = len(replay.rows.reward), replay.position
+    oldest = 0
+    if size < capacity:
+        oldest, position = int(position) % max(size, 1), jnp.asarray(size, jnp.int32)
+    for start in range(0, size, _ROWS):
+        index = np.arange(oldest + start, oldest + min(start + _ROWS, size)) % size
+        part = jax.tree.map(lambda x: x[index], held)  # noqa: B023
         target = write_rows(target, part, start)
     rows, written = target
     return Replay(
         rows,
-        jnp.asarray(replay.position),
+        jnp.asarray(position),
         jnp.asarray(replay.size),
         replay.priorities and Priorities(written, jnp.asarray(replay.priorities.highest)),
         jax.tree.map(jnp.asarray, replay.scale),

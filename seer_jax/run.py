@@ -74,7 +74,7 @@ def parse(argv: list[str]) -> Config:
 
 
 def prepare_logdir(config: Config) -> pathlib.Path:
-    """Makes the run folder, or checks that what is in it belongs to this very configuration.
+    """Makes the run folder, or checks that the run in it can go on with this configuration.
 
     Raises:
         UserError: if the folder cannot be used, holds something else, or another configuration.
@@ -82,16 +82,21 @@ def prepare_logdir(config: Config) -> pathlib.Path:
     logdir = pathlib.Path(config.logdir)
     try:
         if (logdir / "config.json").exists():
-            differences = _differences(config_lib.read(logdir), config)
-            if differences and _has_begun(logdir):
+            found = config_lib.read(logdir)
+            differences = _differences(found, config)
+            if not differences:
+                return logdir
+            begun = _has_begun(logdir)
+            if begun and differences.keys() - _may_change(found, config):
                 raise UserError(
-                    f"{logdir} holds a run with another configuration:\n{differences}\n"
-                    "Use the same flags to resume it, or another --logdir."
+                    f"{logdir} holds a run with another configuration:\n{_lines(differences)}\n"
+                    "Use the same flags to resume it, with more --num_steps to make it longer, or "
+                    "another --logdir."
                 )
-            if differences:
-                with held(logdir):
-                    config_lib.write(config, logdir)
-                print(f"{logdir} held a run that had not begun, of other flags:\n{differences}")
+            with held(logdir):
+                config_lib.write(config, logdir)
+            said = "goes on" if begun else "held a run that had not begun"
+            print(f"{logdir} {said}, with other flags:\n{_lines(differences)}")
             return logdir
         # A kill may have left the beginning of a config.json.
         if logdir.exists() and any(x.name != "config.json.tmp" for x in logdir.iterdir()):
@@ -135,14 +140,28 @@ def _has_begun(logdir: pathlib.Path) -> bool:
         return bool(kept.steps()) or max(lines, default=0) > 2
 
 
-def _differences(found: Config, wanted: Config) -> str:
+def _differences(found: Config, wanted: Config) -> dict[str, tuple]:
+    """What differs, by name: there and here."""
     there, here = (dataclasses.asdict(c) | dataclasses.asdict(c.agent) for c in (found, wanted))
     shared = [n for n in here if n in there and n not in ("agent", "logdir")]
+    return {name: (there[name], here[name]) for name in shared if there[name] != here[name]}
+
+
+def _lines(differences: dict[str, tuple]) -> str:
     return "\n".join(
-        f"  {name}: {there[name]} there, {here[name]} here"
-        for name in shared
-        if there[name] != here[name]
+        f"  {name}: {there} there, {here} here" for name, (there, here) in differences.items()
     )
+
+
+def _may_change(found: Config, wanted: Config) -> set[str]:
+    """Names of what a run that has begun can take up: what it has done would have been the same."""
+    names = {"eval_every", "eval_episodes", "checkpoint_every", "keep_checkpoints", "log_every"}
+    names.add("video")
+    if wanted.num_steps > found.num_steps:
+        names.add("num_steps")
+    if wanted.freeze_step != "auto":  # not looked at; they follow from num_steps
+        names |= {"freeze_earliest", "freeze_latest"}
+    return names
 
 
 def run(config: Config) -> int:

@@ -171,6 +171,23 @@ def test_four_rows_have_two_transitions(four_rows, n_step, expected):
     assert found == expected
 
 
+@pytest.mark.parametrize("prioritised", [False, True])
+def test_a_full_ring_with_more_room_goes_on_after_its_newest_row(four_rows, prioritised):
+    if prioritised:
+        values = jnp.float32([[81], [0], [0], [80]])
+        priorities = replay_lib.Priorities(values, jnp.float32(81))
+        four_rows = four_rows.replace(priorities=priorities)
+    held = replay_lib.trimmed(four_rows)
+    same, larger = (replay_lib.untrimmed(held, capacity) for capacity in (4, 6))
+    assert jax.tree.all(jax.tree.map(np.array_equal, same, four_rows))
+    assert (larger.position, larger.size) == (4, 4)
+    assert larger.rows.obs[:, 0, 0].tolist() == [72, 80, 81, 82, 0, 0]
+    assert larger.rows.reward[:, 0].tolist() == [4, 0, 10, 20, 0, 0]
+    if prioritised:
+        assert larger.priorities.values[:, 0].tolist() == [0, 80, 81, 0, 0, 0]
+        assert larger.priorities.highest == 81
+
+
 def test_a_terminal_step_stops_the_bootstrap_and_a_time_limit_does_not():
     for terminal, discount in ((True, 0), (False, GAMMA)):
         rows = play(fake_env(lengths=(2,), terminals=(terminal,)), 3)

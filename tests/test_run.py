@@ -18,7 +18,15 @@ import sys
 import jax
 import numpy as np
 import pytest
-from runs import TINY, assert_same_run, of, read_checkpoint, read_metrics
+from runs import (
+    TINY,
+    assert_same_arrays,
+    assert_same_run,
+    of,
+    read_checkpoint,
+    read_evals,
+    read_metrics,
+)
 
 from seer_jax import checkpoint, run, train, video
 from seer_jax import config as config_lib
@@ -187,6 +195,31 @@ def test_another_configuration_is_refused_with_the_difference(trained, capsys):
     assert read_checkpoint(trained)[1] == before
 
 
+def test_a_run_can_be_made_longer(trained, tmp_path, capsys):
+    """It goes on as if it had been meant to be as long from the start."""
+    logdir = tmp_path / "run"
+    assert call(capsys, logdir, "--num_steps=20")[0] == 0
+    code, out, _ = call(capsys, logdir, "--keep_checkpoints=3")
+    assert code == 0 and out.startswith(f"{logdir} goes on, with other flags:\n")
+    assert "  num_steps: 20 there, 60 here\n" in out
+    assert "  keep_checkpoints: 2 there, 3 here\n" in out
+    (items, progress), (expected, expected_progress) = map(read_checkpoint, (logdir, trained))
+    assert_same_arrays(items, expected)
+    assert progress == expected_progress
+    returns = lambda folder: [(row["step"], row["return"]) for row in read_evals(folder)]
+    assert returns(logdir) == returns(trained)
+    assert sorted(x.name for x in (logdir / "checkpoints").iterdir()) == ["40", "50", "60"]
+    code, _, err = call(capsys, logdir, "--num_steps=50")
+    assert code == 2 and "  num_steps: 60 there, 50 here\n" in err
+
+
+def test_a_longer_run_freezes_where_it_did(trained, capsys):
+    flags = [*TINY[:2], "--num_steps=90", *TINY[4:], f"--logdir={trained}"]  # no freeze_step
+    assert run.main(flags) == 2
+    err = capsys.readouterr().err
+    assert "  freeze_step: 40 there, 75 here\n" in err and "more --num_steps" in err
+
+
 def test_a_run_of_another_agent_is_refused_with_the_difference(trained, capsys):
     pytest.importorskip("envpool")
     assert run.main(["--task=Alien", f"--logdir={trained}"]) == 2
@@ -232,7 +265,7 @@ def test_where_memory_is_short_smaller_flags_may_begin(tmp_path, capsys, monkeyp
         code, _, err = call(capsys, tmp_path / "run")
         assert code == 2 and "Another process trains in" in err
     code, out, _ = call(capsys, tmp_path / "run")
-    assert code == 0 and "held a run that had not begun, of other flags:" in out
+    assert code == 0 and "held a run that had not begun, with other flags:" in out
     assert "  batch_size: 9 there, 8 here\n" in out
     assert config_lib.read(tmp_path / "run").batch_size == 8
 
