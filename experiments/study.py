@@ -36,6 +36,7 @@ MEASURED = ("step", "env_step", "return", "return_std", "flops", "replay_bytes",
 CONTEXT = ("commit", "versions", "hardware", "command")
 COLUMNS = ("method", "task", "seed", *MEASURED, *CONTEXT)
 _ALL = 1_000_000  # checkpoints
+_THEN = " then "
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,11 +107,52 @@ def copy_until_freeze(source: pathlib.Path, config: Config) -> None:
             last_allowed = freeze_step - 1 if evaluates else freeze_step
             if metrics["step"] <= last_allowed:
                 kept.write(line)
+    if (context := _context_file(source)).exists():
+        shutil.copyfile(context, _context_file(logdir))
     copy.rename(logdir)
 
 
+def context_of(
+    logdir: pathlib.Path, command: list[str], cores: int, goes_on: bool
+) -> dict[str, str]:
+    """Where all that a run measured comes from: `CONTEXT`, kept beside its folder.
+
+    Args:
+        logdir: of the run.
+        command: that starts it.
+        cores: it may use.
+        goes_on: whether it has steps to make now. If it does so by another commit than before, or
+            than the run that it is a copy of, both are named, and so with versions and hardware.
+    """
+    file, context = _context_file(logdir), describe(command, cores)
+    if file.exists():
+        before = json.loads(file.read_text())
+        if not goes_on:
+            return before
+        for name in ("commit", "versions", "hardware"):
+            known = before[name].split(_THEN)
+            new = [] if context[name] in known else [context[name]]
+            context[name] = _THEN.join([*known, *new])
+    if goes_on:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_suffix(".tmp.json")
+        temporary.write_text(json.dumps(context, indent=2) + "\n")
+        temporary.replace(file)
+    return context
+
+
+def _context_file(logdir: pathlib.Path) -> pathlib.Path:
+    return logdir.with_name(logdir.name + ".json")
+
+
+def has_ended(config: Config) -> bool:
+    """Whether a run has written its last checkpoint."""
+    steps = pathlib.Path(config.logdir, "checkpoints").glob("*")
+    return any(x.name.isdigit() and int(x.name) >= config.num_steps for x in steps)
+
+
 def describe(command: list[str], cores: int) -> dict[str, str]:
-    """Where a run's figures come from: `CONTEXT`, the columns beside them."""
+    """Where figures come from that are measured now: `CONTEXT`, the columns beside them."""
     machine = measure.machine()
     versions = " ".join(f"{name} {version}" for name, version in machine["versions"].items())
     return {
@@ -273,6 +315,24 @@ def make_runs(runs: Runs, missing: dict[int, list[str]], jobs: int, results: pat
             begins.
     """
     study = runs.study
+    if study.copies_of is None and runs.source is None:
+        work = [([method], seed) for seed, methods in missing.items() for method in methods]
+    else:
+        # In turn: they need what they copy, or the encoder of the source; both go on if there.
+        first = [] if study.copies_of is None else [study.copies_of]
+        work = [
+            ([*first, *(m for m in methods if m not in first)], seed)
+            for seed, methods in missing.items()
+            if methods
+        ]
+    # Here: flags cannot be parsed in several threads at once.
+    configs = {
+        (method, seed): run_lib.parse(
+            [*runs.command(method, seed)[3:], f"--logdir={runs.logdir(method, seed)}"]
+        )
+        for methods, seed in work
+        for method in methods
+    }
     cores = sorted(os.sched_getaffinity(0))
     free: queue.SimpleQueue[int | None] = queue.SimpleQueue()
     for core in cores[:jobs] if jobs > 1 else [None]:
@@ -282,11 +342,13 @@ def make_runs(runs: Runs, missing: dict[int, list[str]], jobs: int, results: pat
 
     def make_one(method: str, seed: int, core: int | None) -> None:
         command, logdir = runs.command(method, seed), runs.logdir(method, seed)
+        config = configs[method, seed]
         if study.copies_of not in (None, method):
-            config = run_lib.parse([*command[3:], f"--logdir={logdir}"])
             copy_until_freeze(runs.logdir(study.copies_of, seed), config)
-        context = describe(command, len(cores) if jobs == 1 else 1)
-        train(command, logdir, core)
+        goes_on = not has_ended(config)
+        context = context_of(logdir, command, len(cores) if jobs == 1 else 1, goes_on)
+        if goes_on:
+            train(command, logdir, core)
         run = {"method": method, "task": runs.task, "seed": str(seed)} | context
         with one_writes:
             held = read(results)
@@ -308,16 +370,6 @@ def make_runs(runs: Runs, missing: dict[int, list[str]], jobs: int, results: pat
             free.put(core)
 
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        if study.copies_of is None and runs.source is None:
-            work = [([method], seed) for seed, methods in missing.items() for method in methods]
-        else:
-            # In turn: they need what they copy, or the encoder of the source; both go on if there.
-            first = [] if study.copies_of is None else [study.copies_of]
-            work = [
-                ([*first, *(m for m in methods if m not in first)], seed)
-                for seed, methods in missing.items()
-                if methods
-            ]
         begun = [pool.submit(make_in_turn, *each) for each in work]
         try:
             for ended in concurrent.futures.as_completed(begun):

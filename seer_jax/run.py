@@ -87,10 +87,12 @@ def prepare_logdir(config: Config) -> pathlib.Path:
             if not differences:
                 return logdir
             begun = _has_begun(logdir)
-            if begun and differences.keys() - _may_change(found, config):
+            may_change = _may_change(found, config)
+            fixed = {name: x for name, x in differences.items() if name not in may_change}
+            if begun and fixed:
                 raise UserError(
-                    f"{logdir} holds a run with another configuration:\n{_lines(differences)}\n"
-                    "Use the same flags to resume it, with more --num_steps to make it longer, or "
+                    f"{logdir} holds a run with another configuration:\n{_lines(fixed)}\n"
+                    "Use the same flags to resume it, more --num_steps to make it longer, or "
                     "another --logdir."
                 )
             with held(logdir):

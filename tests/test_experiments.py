@@ -3,10 +3,12 @@
 import csv
 import dataclasses
 import os
+import shutil
 
 import numpy as np
 import pytest
 
+from benchmarks import measure
 from experiments import convergence, equal_memory, freezing_step, pole, transfer
 from experiments.freeze_or_never import STUDY
 from experiments.study import copy_until_freeze, read, run_study
@@ -155,6 +157,25 @@ def test_a_copy_that_freezes_is_the_run_that_froze(copied, tmp_path):
     assert [(row["method"], row["step"]) for row in read(copied / "results.csv")] == [
         (method, str(step)) for method in ("40", "never") for step in (0, 20, 40, 60)
     ]
+
+
+def test_a_run_is_remembered_with_what_it_was_made_by(copied, tmp_path, monkeypatch):
+    """Added to other results, it is not the work of who adds it; one that goes on is of both."""
+    flags = runs.tiny_without("--preset", "--no_video", "--freeze_step")
+    study = ["--freeze_steps", "40", "--seeds", "0", SMALL_REPLAY, *flags]
+    folder = shutil.copytree(copied, tmp_path / "folder")
+    study += [f"--folder={folder}", f"--results={tmp_path / 'results.csv'}"]
+    before = read(copied / "results.csv")
+    machine = measure.machine()
+    monkeypatch.setattr(measure, "machine", lambda: machine | {"commit": "another", "dirty": False})
+    freezing_step.main(study)
+    assert read(tmp_path / "results.csv") == before
+    (tmp_path / "results.csv").unlink()
+    shutil.rmtree(folder / "freezing_step" / "cartpole_swingup-quick-40-s0")
+    freezing_step.main(study)
+    now = {row["method"]: row["commit"] for row in read(tmp_path / "results.csv")}
+    commit = before[0]["commit"]
+    assert now == {"never": commit, "40": f"{commit} then another"}
 
 
 @pytest.mark.parametrize("step", [7_000, 17_500])

@@ -189,9 +189,8 @@ def test_another_configuration_is_refused_with_the_difference(trained, capsys):
     before = read_checkpoint(trained)[1]
     code, _, err = call(capsys, trained, "--num_steps=70", "--critic_lr=0.5", "--gamma=0.9")
     assert code == 2 and "holds a run with another configuration" in err
-    assert "  num_steps: 60 there, 70 here\n" in err
     assert "  critic_lr: 0.001 there, 0.5 here\n" in err and "  gamma: 0.99 there, 0.9 here" in err
-    assert "batch_size" not in err
+    assert "batch_size" not in err and "num_steps: 60" not in err
     assert read_checkpoint(trained)[1] == before
 
 
