@@ -10,7 +10,6 @@ replays. In the picture dotted lines are in proportion to what is varied.
 
 import argparse
 import dataclasses
-import pathlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -125,7 +124,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--axes", nargs="+", choices=AXES, default=[*AXES])
     measure.add_arguments(parser, repeats=7)
-    parser.add_argument("--picture", type=pathlib.Path, help="file to draw them to")
+    parser.add_argument("--picture", type=measure.new_file, help="file to draw them to")
     args = parser.parse_args(argv)
     config = base()
     command = measure.command("benchmarks.growth", argv)

@@ -137,7 +137,7 @@ def add_arguments(parser: argparse.ArgumentParser, repeats: int | None = None) -
     """The flags that benchmarks share: `--json` and, with a default for it, `--repeats`."""
     if repeats is not None:
         parser.add_argument("--repeats", type=count, default=repeats, help="samples of each")
-    parser.add_argument("--json", type=_new_file, help="file to write the records to")
+    parser.add_argument("--json", type=new_file, help="file to write the records to")
 
 
 def count(text: str) -> int:
@@ -147,8 +147,8 @@ def count(text: str) -> int:
     return int(text)
 
 
-def _new_file(text: str) -> str:
-    """Checked before anything is measured for it."""
+def new_file(text: str) -> str:
+    """A flag's file to write, checked before anything is measured for it."""
     if not os.access(pathlib.Path(text).parent, os.W_OK) or pathlib.Path(text).is_dir():
         raise argparse.ArgumentTypeError(f"{text} cannot be written")
     return text

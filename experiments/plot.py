@@ -5,11 +5,11 @@
 
 Draws return against environment steps, FLOPs and minutes, a row of panels for each task (or
 those of --against; minutes say little of runs that shared their cores with other work): the mean
-over seeds with a 95% bootstrap interval, each seed as a thin line, and a diamond where the encoder
-froze. Then prints, over all tasks, the interquartile mean of the normalised return at the last step
-that all methods have got to, and how probable it is that the first method does better, both with
-95% intervals (Agarwal et al. 2021, arXiv 2108.13264). Returns are normalised by the 1,000 that a
-task of the suite gives at most, or by human scores.
+over seeds with a 95% bootstrap interval, each seed as a thin line, and a diamond wherever the
+encoder of one froze. Then prints, over all tasks, the interquartile mean of the normalised return
+at the last step that all methods have got to, and how probable it is that the first method does
+better, both with 95% intervals (Agarwal et al. 2021, arXiv 2108.13264). Returns are normalised by
+the 1,000 that a task of the suite gives at most, or by human scores.
 
 `rliable`, that paper's library, does the same; it has not been released since August 2024 and would
 bring pandas, seaborn and statsmodels for these two numbers, so they come from SciPy.
@@ -47,7 +47,7 @@ class Curves(NamedTuple):
     x: dict[str, np.ndarray]  # f64[S, E] by name of the axis
     returns: np.ndarray  # f64[S, E]
     replay_bytes: np.ndarray  # f64[S, E]
-    frozen: int | None  # index of the first evaluation after the freeze
+    frozen: list[int]  # indices of evaluations that were the first after the freeze, of any seed
 
 
 def curves(rows: Rows, task: str, method: str) -> Curves:
@@ -61,9 +61,9 @@ def curves(rows: Rows, task: str, method: str) -> Curves:
     column = lambda name: np.array([[float(row[name]) for row in run[:ends]] for run in runs])
     # Replay has other rows after the freeze, and so another size.
     replay_bytes = column("replay_bytes")
-    differs = replay_bytes[0] != replay_bytes[0, 0]
+    differs = replay_bytes != replay_bytes[:, :1]
     x = {"env_step": column("env_step"), "flops": column("flops"), "minutes": column("hours") * 60}
-    frozen = int(np.argmax(differs)) if differs.any() else None
+    frozen = sorted({int(np.argmax(of_seed)) for of_seed in differs if of_seed.any()})
     return Curves(x, column("return"), replay_bytes, frozen)
 
 
@@ -109,7 +109,7 @@ def draw(
             first.plot(steps, mean, "--", color=grey, linewidth=1.4, label=f"{method} (published)")
         first.set_title(task, loc="left")
         first.set_ylabel("return")
-        if any(found.frozen is not None for found in by_method.values()):
+        if any(found.frozen for found in by_method.values()):
             # Of no method's colour, and outside the data: for the legend alone.
             first.plot([], [], "D", mfc="white", mec="0.3", mew=1.8, label="encoder frozen")
         first.legend(frameon=False, loc="best")
@@ -128,9 +128,8 @@ def _draw_method(
     count = len(found.returns)
     label = f"{method} ({count} seed{'s' * (count > 1)})"
     axes.plot(x, mean, color=colour, linewidth=2, label=label)
-    if found.frozen is not None:
-        point = x[found.frozen], mean[found.frozen]
-        axes.plot(*point, "D", ms=7, mfc="white", mec=colour, mew=1.8, zorder=3)
+    at = found.frozen
+    axes.plot(x[at], mean[at], "D", ms=7, mfc="white", mec=colour, mew=1.8, zorder=3)
 
 
 def read_published(method: str, task: str, last: float) -> tuple[np.ndarray, np.ndarray]:

@@ -83,7 +83,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("logdir", nargs="+", type=pathlib.Path, help="run folder")
     parser.add_argument("--states", type=int, default=2_400)
-    parser.add_argument("--json", type=pathlib.Path, help="file to write the records to")
+    measure.add_arguments(parser)
     args = parser.parse_args(argv)
     records: list[dict[str, Any]] = []
     seen: dict[tuple, tuple[np.ndarray, np.ndarray]] = {}
@@ -117,7 +117,7 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{logdir.name[:24]:24}{policy.step:10,}" + "".join(f"{x:8.2f}" for x in values))
     if args.json:
         command = measure.command("experiments.pole", argv)
-        measure.write_json(str(args.json), command, records)
+        measure.write_json(args.json, command, records)
 
 
 if __name__ == "__main__":

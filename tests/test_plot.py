@@ -28,11 +28,24 @@ def test_curves_are_as_long_as_the_shortest_run(tmp_path):
     write_results(tmp_path / "results.csv", {"freeze": [300, 500], "never": [400]})
     rows = study.read(tmp_path / "results.csv")
     found = plot.curves(rows, "walker_walk", "freeze")
-    assert found.returns.tolist() == [[0, 300], [0, 500]] and found.frozen == 1
+    assert found.returns.tolist() == [[0, 300], [0, 500]] and found.frozen == [1]
     assert found.x["env_step"].tolist() == [[0, 200]] * 2
     assert found.x["minutes"].tolist() == [[0, 1]] * 2
-    assert plot.curves(rows, "walker_walk", "never").frozen is None
+    assert plot.curves(rows, "walker_walk", "never").frozen == []
     assert plot.curves(rows[:3], "walker_walk", "freeze").returns.shape == (2, 1)
+
+
+def test_a_freeze_of_any_seed_is_marked():
+    """Seeds that freeze by themselves do at different steps, or never."""
+    held = {"0": (9, 9, 4), "1": (9, 5, 5), "2": (9, 9, 9)}
+    rest = dict.fromkeys(("return", "env_step", "flops", "hours"), "0")
+    rows = [
+        {"task": "Alien", "method": "auto", "seed": seed, "step": str(step)}
+        | {**rest, "replay_bytes": str(size)}
+        for seed, sizes in held.items()
+        for step, size in enumerate(sizes)
+    ]
+    assert plot.curves(rows, "Alien", "auto").frozen == [1, 2]
 
 
 def test_returns_are_normalised():
