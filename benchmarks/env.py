@@ -1,16 +1,16 @@
 """Agent steps per second of environments alone: simulating, rendering, both.
 
     python -m benchmarks.env --json=env.json
-    python -m benchmarks.env --tasks Pong --num_envs 1 8
+    python -m benchmarks.env --tasks Pong walker_walk --num_envs 1 8
 
-dm_control tasks at the preset's frame size and action repeat, rendered `full` and `fast`; Atari
-games with each number of environments.
+Tasks at the preset's frame size and action repeat, with each number of environments; those of
+dm_control rendered `full` and `fast`.
 """
 
 import argparse
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from benchmarks import measure
 from seer_jax import build, presets
 from seer_jax import config as config_lib
 from seer_jax.config import Config
-from seer_jax.envs.dmc import DmcEnv
+from seer_jax.envs.dmc import DmcEnv, RenderQuality
 from seer_jax.types import Env, UserError
 
 _STEPS = 25  # in a sample
@@ -27,12 +27,15 @@ _STEPS = 25  # in a sample
 def variants(task: str, preset: config_lib.Preset, num_envs: list[int]) -> dict[str, Config]:
     """What is timed of a task, by name."""
     config = presets.for_task(build.parse_task(task), preset)
-    if config_lib.is_atari(config.task):
-        return {f"{n} envs": dataclasses.replace(config, num_envs=n) for n in num_envs}
-    return {
-        "full": dataclasses.replace(config, render_quality="full"),
-        "fast": dataclasses.replace(config, render_quality="fast"),
-    }
+    found = {f"{n} envs": dataclasses.replace(config, num_envs=n) for n in num_envs}
+    if config_lib.is_atari(config.task) or config_lib.is_gymnasium(config.task):
+        return found
+    rendered = {}
+    for name, own in found.items():
+        for quality in get_args(RenderQuality):
+            full_name = quality if own.num_envs == 1 else f"{quality}, {name}"
+            rendered[full_name] = dataclasses.replace(own, render_quality=quality)
+    return rendered
 
 
 def stepping(env: Env) -> Callable[[], None]:
