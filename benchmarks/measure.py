@@ -162,6 +162,11 @@ def command(module: str, argv: Sequence[str] | None) -> str:
 def write_json(path: str, command: str, records: list[dict[str, Any]], **context: Any) -> None:
     """Writes records with the machine they were taken on."""
     content = {"command": command, "machine": machine(), **context, "records": records}
-    temporary = pathlib.Path(f"{path}.tmp")  # an interrupt loses no records from before
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
+    write_whole(pathlib.Path(path), json.dumps(content, indent=2) + "\n")
+
+
+def write_whole(path: pathlib.Path, text: str) -> None:
+    """Writes a file in one move: an interrupt leaves what was there before."""
+    temporary = pathlib.Path(f"{path}.tmp")
+    temporary.write_text(text)
     temporary.replace(path)

@@ -135,9 +135,7 @@ def context_of(
             context[name] = _THEN.join([*known, *new])
     if goes_on:
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_suffix(".tmp.json")
-        temporary.write_text(json.dumps(context, indent=2) + "\n")
-        temporary.replace(file)
+        measure.write_whole(file, json.dumps(context, indent=2) + "\n")
     return context
 
 

@@ -157,8 +157,14 @@ def _lines(differences: dict[str, tuple]) -> str:
 
 def _may_change(found: Config, wanted: Config) -> set[str]:
     """Names of what a run that has begun can take up: what it has done would have been the same."""
-    names = {"eval_every", "eval_episodes", "checkpoint_every", "keep_checkpoints", "log_every"}
-    names.add("video")
+    names = {
+        "checkpoint_every",
+        "keep_checkpoints",
+        "eval_every",
+        "eval_episodes",
+        "log_every",
+        "video",
+    }
     if wanted.num_steps > found.num_steps:
         names.add("num_steps")
     if wanted.freeze_step != "auto":  # not looked at; they follow from num_steps
