@@ -59,29 +59,25 @@ def _make_some(config: Config, num_envs: int) -> Env:
     if config.num_seeds > 1:
         return _make_parallel(config, config.seeds)
     if num_envs == 1:
-        return _make_single(config, config.seed)
+        return _maker(config, config.seed)()
     return _make_parallel(config, parallel.own_seeds(config.seed, num_envs))
 
 
 def _make_parallel(config: Config, seeds: list[int]) -> Env:
-    return parallel.ParallelEnv([functools.partial(_make_single, config, seed) for seed in seeds])
+    return parallel.ParallelEnv([_maker(config, seed) for seed in seeds])
 
 
-def _make_single(config: Config, seed: int) -> Env:
+def _maker(config: Config, seed: int) -> Callable[[], Env]:
+    """Makes one environment. Where it is unpickled it loads no JAX."""
+    common = {
+        "seed": seed,
+        "action_repeat": config.action_repeat,
+        "image_size": config.image_size,
+    }
     if is_gymnasium(config.task):
-        return gymnasium.make(
-            config.task,
-            seed=seed,
-            action_repeat=config.action_repeat,
-            image_size=config.image_size,
-        )
-    return dmc.make(
-        config.task,
-        seed=seed,
-        action_repeat=config.action_repeat,
-        image_size=config.image_size,
-        render_quality=config.render_quality,
-    )
+        return functools.partial(gymnasium.make, config.task, **common)
+    render_quality = config.render_quality
+    return functools.partial(dmc.make, config.task, render_quality=render_quality, **common)
 
 
 def _make_atari(config: Config, num_envs: int, training: bool) -> Env:

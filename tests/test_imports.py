@@ -13,7 +13,8 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parents[1] / "seer_jax"
 
 MAY_IMPORT = {
-    "types": "",
+    "interface": "",
+    "types": "interface",
     # What an agent is made of.
     "augment": "types",
     "losses": "types",
@@ -31,11 +32,11 @@ MAY_IMPORT = {
     "freezing": "types memory quantise replay config",
     # Environments are told apart here and nowhere else.
     "envs.names": "",
-    "envs.pictures": "types",
+    "envs.pictures": "interface",
     "envs.restarts": "",
-    "envs.parallel": "types",
-    "envs.gl": "types",
-    "envs.*": "types envs.names envs.gl envs.pictures envs.restarts",
+    "envs.parallel": "interface",
+    "envs.gl": "interface",
+    "envs.*": "interface envs.names envs.gl envs.pictures envs.restarts",
     # The loop and what it writes.
     "logger": "types",
     "checkpoint": "types",

@@ -2,13 +2,14 @@
 
 import functools
 import os
+import pathlib
 import signal
 
 import numpy as np
 import pytest
 from runs import CONVS, TINY, of, read_checkpoint, read_evals, read_metrics
 
-from seer_jax import checkpoint, run
+from seer_jax import build, checkpoint, run
 from seer_jax.envs.fake import FakeEnv
 from seer_jax.envs.parallel import ParallelEnv, own_seeds
 from seer_jax.types import LAST, TimeStep, UserError
@@ -105,6 +106,15 @@ def test_ctrl_c_does_not_end_a_process_that_is_still_starting():
 def test_every_environment_has_a_seed_of_its_own():
     assert len(set(own_seeds(0, 8)) | set(own_seeds(1, 8))) == 16
     assert own_seeds(0, 8)[:2] == own_seeds(0, 2)
+
+
+def test_a_process_does_without_jax():
+    env = build.make_env(run.parse([*TINY, "--num_envs=2"]))
+    for process in env._processes:
+        loaded = pathlib.Path(f"/proc/{process.pid}/maps").read_text()
+        assert "mujoco" in loaded and "jaxlib" not in loaded
+    env.close()
+    assert [process.returncode for process in env._processes] == [0, 0]
 
 
 @pytest.mark.usefixtures("compile_once")

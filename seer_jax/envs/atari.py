@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from seer_jax.envs import names, pictures, restarts
-from seer_jax.types import LAST, EnvSpec, TimeStep, UnknownTask, UserError
+from seer_jax.interface import LAST, EnvSpec, TimeStep, UnknownTask, UserError
 
 # Scores of random play and of a human in the 26 games of Atari 100k, as its papers give them.
 REFERENCE_SCORES = {

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from seer_jax.envs import gl, names
-from seer_jax.types import FIRST, EnvSpec, TimeStep, UnknownTask, UserError
+from seer_jax.interface import FIRST, EnvSpec, TimeStep, UnknownTask, UserError
 
 RenderQuality = Literal["full", "fast"]
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from seer_jax.types import FIRST, LAST, MID, EnvSpec, StackPad, TimeStep
+from seer_jax.interface import FIRST, LAST, MID, EnvSpec, StackPad, TimeStep
 
 
 class FakeEnv:

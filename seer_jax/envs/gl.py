@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from seer_jax.types import UserError
+from seer_jax.interface import UserError
 
 FIX = (
     "On Debian or Ubuntu: apt-get install libegl1 libgl1-mesa-dri (or libosmesa6); in a container "

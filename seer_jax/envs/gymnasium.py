@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from seer_jax.envs import gl, names, pictures, restarts
-from seer_jax.types import FIRST, LAST, MID, EnvSpec, TimeStep, UnknownTask, UserError
+from seer_jax.interface import FIRST, LAST, MID, EnvSpec, TimeStep, UnknownTask, UserError
 
 PREFIX = "gymnasium:"
 INSTALL = "This task needs Gymnasium: pip install 'seer_jax[gymnasium]'"

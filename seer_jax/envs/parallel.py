@@ -9,8 +9,9 @@ a pipe. The processes end with their parent, however it ends: the pipe closes.
 import contextlib
 import multiprocessing
 import multiprocessing.connection
-import multiprocessing.process
 import signal
+import subprocess
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from seer_jax.types import Env, TimeStep, UserError
+from seer_jax.interface import Env, TimeStep, UserError
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -34,20 +35,18 @@ class ParallelEnv:
     """
 
     def __init__(self, makers: Sequence[Callable[[], Env]]) -> None:
-        # Not forked: a copy of a process in which JAX has threads may hang.
-        context = multiprocessing.get_context("spawn")
         self._connections: list[multiprocessing.connection.Connection] = []
-        self._processes: list[multiprocessing.process.BaseProcess] = []
+        self._processes: list[subprocess.Popen] = []
         # Also when nobody calls `close`: at exit, or when an environment cannot be built.
         self._end = weakref.finalize(self, _end, self._connections, self._processes)
         for maker in makers:
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs, maker), daemon=True)
-            with _signals_ignored():
-                process.start()
-            theirs.close()  # so that the end of the process is the end of the pipe
+            ours, theirs = multiprocessing.Pipe()
+            # Theirs is closed here, so that the end of the process is the end of the pipe.
+            with theirs, _signals_ignored():
+                self._processes.append(_start(theirs.fileno()))
             self._connections.append(ours)
-            self._processes.append(process)
+            with contextlib.suppress(BrokenPipeError):  # `_receive` says that it has died
+                ours.send(maker)
         specs = self._answers(len(makers))
         self.spec = specs[0]._replace(num_envs=len(makers))
 
@@ -106,10 +105,11 @@ class ParallelEnv:
         try:
             return self._connections[i].recv()
         except (EOFError, ConnectionResetError) as error:
-            self._processes[i].join(timeout=10)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._processes[i].wait(timeout=10)
             raise UserError(
                 f"The process of environment {i} has died (exit code "
-                f"{self._processes[i].exitcode}): is memory short? Fewer --num_envs need less."
+                f"{self._processes[i].returncode}): is memory short? Fewer --num_envs need less."
             ) from error
 
 
@@ -139,22 +139,41 @@ def _together(timesteps: Sequence[TimeStep]) -> TimeStep:
 
 def _end(
     connections: Sequence[multiprocessing.connection.Connection],
-    processes: Sequence[multiprocessing.process.BaseProcess],
+    processes: Sequence[subprocess.Popen],
 ) -> None:
     for connection in connections:
         with contextlib.suppress(OSError):
             connection.send(("close", ()))
     for process in processes:
-        process.join(timeout=10)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=10)
         process.kill()
+        process.wait()
 
 
-def _serve(connection: multiprocessing.connection.Connection, maker: Callable[[], Env]) -> None:
+def _start(pipe: int) -> subprocess.Popen:
+    """A process that serves at this end of a pipe.
+
+    Not forked, because a copy of a process in which JAX has threads may hang. Not spawned by
+    multiprocessing, which has a process import the main module and so JAX: a second and 60 MB.
+    """
+    program = (
+        f"import sys; sys.path[:] = {sys.path!r}; "
+        f"from seer_jax.envs import parallel; parallel.serve({pipe})"
+    )
+    command = [sys.executable, "-c", program]
+    return subprocess.Popen(command, pass_fds=[pipe], stdin=subprocess.DEVNULL)
+
+
+def serve(pipe: int) -> None:
     """The life of one process: builds an environment and does what it is told."""
     for each in _SIGNALS:  # also where they were not ignored from the start
         signal.signal(each, signal.SIG_IGN)
+    connection = multiprocessing.connection.Connection(pipe)
     try:
-        env = maker()
+        env = connection.recv()()
+    except EOFError:  # the parent is gone
+        return
     except Exception as error:
         connection.send(error)
         return

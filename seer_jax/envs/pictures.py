@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from seer_jax.types import UserError
+from seer_jax.interface import UserError
 
 
 def resample(picture: np.ndarray, height: int, width: int) -> np.ndarray:
