@@ -1,6 +1,7 @@
 """What several test files share: compiled programs, and a tiny run with the real dm_control."""
 
 import contextlib
+import os
 import signal
 
 import jax
@@ -11,6 +12,9 @@ from seer_jax import build, dispatch
 
 # A shell starts a background job with SIGINT ignored; what tests send must arrive all the same.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Read when JAX is imported, so in the processes that tests start: it halves the time of compiling.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"
 
 _agents, _programs = {}, {}
 
