@@ -6,8 +6,7 @@
 # the interpreter: make run PYTHON=/path/to/python
 
 .PHONY: run test test-all lint format
-# The tests start a hundred processes. Where one may not keep what it compiled of JAX's and others'
-# modules, each takes three seconds more.
+# Tests start many processes. Without the bytecode of JAX's modules each takes three seconds more.
 unexport PYTHONDONTWRITEBYTECODE
 PYENV := $(HOME)/.pyenv/versions
 # The first that can make a virtual environment. pyenv's shims are on PATH even for versions that

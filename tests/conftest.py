@@ -13,7 +13,8 @@ from seer_jax import build, dispatch
 # A shell starts a background job with SIGINT ignored; what tests send must arrive all the same.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Read when JAX is imported, so in the processes that tests start: it halves the time of compiling.
+# Read when JAX is imported, so by the processes that tests start: they compile faster, and round as
+# the programs of `compile_once` do.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"
 
 _agents, _programs = {}, {}

@@ -29,7 +29,6 @@ class Killable:
         environment = os.environ | {
             "JAX_COMPILATION_CACHE_DIR": str(cache),  # or every start would compile for long
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         }
         self.process = subprocess.Popen(
             [sys.executable, "-m", "seer_jax.run", *flags, f"--logdir={logdir}"],

@@ -161,10 +161,7 @@ assert [part.data.shape for part in rows.addressable_shards] == [(5, 1, 3), (5, 
 @pytest.mark.slow
 def test_devices_share_the_learners(together, tmp_path):
     """Two simulated devices, a learner each, come to what one device comes to."""
-    environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # as here
-    }
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     subprocess.run([sys.executable, "-c", CHECK_DEVICES], env=environment, check=True)
     depth = config_lib.read(together / "both").agent.frozen_depth
     flags = [*FLAGS, *(CONVS if depth == "convs" else ()), "--num_seeds=2", "--seed=4"]
@@ -185,10 +182,7 @@ def test_two_processes_do_what_one_does(together, tmp_path):
     flags = [*FLAGS, *(CONVS if depth == "convs" else ())]
     command = lambda seed: [f"--seed={seed}", f"--logdir={tmp_path}/{seed}"]
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "seer_jax.run", *flags, *command(seed)],
-            env=os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},  # as here
-        )
+        subprocess.Popen([sys.executable, "-m", "seer_jax.run", *flags, *command(seed)])
         for seed in SEEDS
     ]
     assert [process.wait() for process in processes] == [0, 0]
