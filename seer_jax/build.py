@@ -69,15 +69,17 @@ def _make_parallel(config: Config, seeds: list[int]) -> Env:
 
 def _maker(config: Config, seed: int) -> Callable[[], Env]:
     """Makes one environment. Where it is unpickled it loads no JAX."""
-    common = {
-        "seed": seed,
-        "action_repeat": config.action_repeat,
-        "image_size": config.image_size,
-    }
     if is_gymnasium(config.task):
-        return functools.partial(gymnasium.make, config.task, **common)
-    render_quality = config.render_quality
-    return functools.partial(dmc.make, config.task, render_quality=render_quality, **common)
+        make: Callable[..., Env] = gymnasium.make
+    else:
+        make = functools.partial(dmc.make, render_quality=config.render_quality)
+    return functools.partial(
+        make,
+        config.task,
+        seed=seed,
+        action_repeat=config.action_repeat,
+        image_size=config.image_size,
+    )
 
 
 def _make_atari(config: Config, num_envs: int, training: bool) -> Env:

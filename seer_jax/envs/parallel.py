@@ -7,7 +7,6 @@ a pipe. The processes end with their parent, however it ends: the pipe closes.
 """
 
 import contextlib
-import multiprocessing
 import multiprocessing.connection
 import signal
 import subprocess
@@ -40,7 +39,7 @@ class ParallelEnv:
         # Also when nobody calls `close`: at exit, or when an environment cannot be built.
         self._end = weakref.finalize(self, _end, self._connections, self._processes)
         for maker in makers:
-            ours, theirs = multiprocessing.Pipe()
+            ours, theirs = multiprocessing.connection.Pipe()
             # Theirs is closed here, so that the end of the process is the end of the pipe.
             with theirs, _signals_ignored():
                 self._processes.append(_start(theirs.fileno()))
