@@ -90,10 +90,14 @@ def main(argv: list[str] | None = None) -> None:
     measure.add_arguments(parser, repeats=7)
     args = parser.parse_args(argv)
     memory.keep_freed()  # as a run does
-    peak = measure.matmul_flops_per_s()
-    records: list[dict[str, Any]] = [{"name": "matmul_peak", "unit": "FLOP/s", "value": peak}]
+    timings = measure.interleaved({"matmul": measure.matmul()}, args.repeats, sample_seconds=0.2)
+    peak = measure.matmul_record(timings["matmul"])
+    records = [peak]
     names = [name + suffix for name in _passes(plain_conv2d) for suffix in ("", "/xla")]
-    print(f"matmul peak {peak / 1e9:.0f} GFLOP/s\n{'GFLOP/s':10}{'input of a layer':>18}", end="")
+    print(
+        f"matmul peak {peak['value'] / 1e9:.0f} GFLOP/s\n{'GFLOP/s':10}{'input of a layer':>18}",
+        end="",
+    )
     print(*(f"{name:>12}" for name in names))
     for layer in LAYERS:
         found = measure_layer(layer, args.repeats)

@@ -7,6 +7,7 @@ warming up are left out; every sample ends with `block_until_ready`.
 import argparse
 import dataclasses
 import datetime
+import functools
 import importlib.metadata
 import json
 import os
@@ -78,17 +79,19 @@ def record(name: str, timing: Timing, calls: float = 1) -> dict[str, Any]:
     return {"name": name, "unit": "s", "value": value, **quartiles, "repeats": timing.repeats}
 
 
-def matmul_flops_per_s(size: int = 2048, repeats: int = 5) -> float:
-    """The machine's float32 matmul rate, the best of some products of square matrices."""
-    matrix = jnp.ones((size, size), jnp.float32)
-    multiply = jax.jit(jnp.matmul)
-    jax.block_until_ready(multiply(matrix, matrix))
-    best = float("inf")
-    for _ in range(repeats):
-        start = time.perf_counter()
-        jax.block_until_ready(multiply(matrix, matrix))
-        best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best
+_MATMUL_SIZE = 2048
+_MATMUL_FLOPS = 2 * _MATMUL_SIZE**3
+
+
+def matmul() -> Callable[[], jax.Array]:
+    """A product of square matrices in float32, to be timed in turn with what it is compared to."""
+    matrix = jnp.ones((_MATMUL_SIZE, _MATMUL_SIZE), jnp.float32)
+    return functools.partial(jax.jit(jnp.matmul), matrix, matrix)
+
+
+def matmul_record(timing: Timing) -> dict[str, Any]:
+    """Its rate, the median of the samples."""
+    return {"name": "matmul_peak", "unit": "FLOP/s", "value": _MATMUL_FLOPS / timing.median}
 
 
 _CODE = (":/", ":(top,exclude)*/results/*")  # all but what the runs themselves write

@@ -135,11 +135,11 @@ def measure_update(config: Config, spec: EnvSpec, repeats: int) -> list[dict[str
     agent = build.make_agent(config, spec)
     phases = {"pixels": False, "latents": True}
     programs = {name: Phase(config, agent, spec, frozen) for name, frozen in phases.items()}
-    calls: dict[str, Callable[[], Any]] = {}
+    calls: dict[str, Callable[[], Any]] = {"matmul": measure.matmul()}
     for name, program in programs.items():
         calls |= {f"update/{name}": program.update, f"act/{name}": program.act}
-    peak = measure.matmul_flops_per_s()
-    timings = measure.interleaved(calls, repeats, sample_seconds=0.2)
+    timings = measure.interleaved(calls, repeats, sample_seconds=0.5)
+    peak = measure.matmul_record(timings.pop("matmul"))
     cost = agent.flops
     analytic = {
         "update/pixels": config.batch_size * cost.update,
@@ -155,14 +155,13 @@ def measure_update(config: Config, spec: EnvSpec, repeats: int) -> list[dict[str
         record |= {
             "analytic_flops": analytic[name],
             "flops_per_s": analytic[name] / seconds,
-            "share_of_peak": analytic[name] / seconds / peak,
+            "share_of_peak": analytic[name] / seconds / peak["value"],
         }
         if name.startswith("update"):
             with_actor, counted = xla_flops(config, spec, phases[name.split("/")[1]])
             record |= {"analytic_flops_with_actor": with_actor, "xla_flops_with_actor": counted}
         records.append(record)
-    records.append({"name": "matmul_peak", "unit": "FLOP/s", "value": peak})
-    return records
+    return [*records, peak]
 
 
 def print_table(records: list[dict[str, Any]]) -> None:

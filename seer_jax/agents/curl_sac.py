@@ -511,6 +511,8 @@ def _step(model: Model, state: AgentState, part: str, name: str, grad: PyTree) -
     """One step of the optimiser that owns `state.params.<part>[name]`."""
     params, opt_state = getattr(state.params, part), getattr(state.opt_state, part)
     tx = getattr(model.tx, part)[name]
+    # Parameters are written over once no gradient needs them any more, so nothing copies them.
+    grad = jax.lax.optimization_barrier(grad)
     updates, new_opt_state = tx.update(grad, opt_state[name], params[name])
     new_params = params | {name: optax.apply_updates(params[name], updates)}
     return state.replace(
