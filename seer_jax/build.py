@@ -31,12 +31,14 @@ def parse_task(text: str) -> str:
         return gymnasium.parse_task(text)
     try:
         return "_".join(dmc.parse_task(text))
-    except UnknownTask as not_dmc:
+    except UserError as not_dmc:  # also that there is no GL library, which games do not need
         if colon:
             raise
         try:
             return atari.parse_task(text)
         except UserError as not_atari:  # also that EnvPool is missing, which may not be the point
+            if not isinstance(not_dmc, UnknownTask):
+                raise not_dmc from None
             raise UnknownTask(f"{not_dmc}\n{not_atari}") from None
 
 

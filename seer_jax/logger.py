@@ -145,6 +145,11 @@ class Logger:
             },
         )
 
+    def last_eval(self) -> int:
+        """Step of the newest row of eval.csv; -1 if there is none."""
+        with self._eval_path.open(newline="") as file:
+            return max((int(row["step"]) for row in csv.DictReader(file)), default=-1)
+
     def progress(
         self, step: int, phase: str, train_return: float | None, steps_per_s: float
     ) -> None:

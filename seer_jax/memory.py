@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import pathlib
 import resource
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -35,9 +36,25 @@ def available_bytes(devices: Sequence[jax.Device]) -> int | None:
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             fields = dict(line.split(":") for line in file)
-        return int(fields["MemAvailable"].split()[0]) * 1024
+        of_machine = int(fields["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError):
         return None
+    return min([of_machine, *_left_to_groups()])
+
+
+def _left_to_groups(root: pathlib.Path = pathlib.Path("/sys/fs/cgroup")) -> Iterator[int]:
+    """Bytes that each control group of this process, as of a container or a batch job, has left
+    (cgroup v2)."""
+    with contextlib.suppress(OSError, StopIteration):
+        lines = pathlib.Path("/proc/self/cgroup").read_text().splitlines()
+        own = next(line.removeprefix("0::/") for line in lines if line.startswith("0::/"))
+        for folder in (root / own, *(root / own).parents):
+            with contextlib.suppress(OSError, ValueError, KeyError):  # without a limit: "max"
+                limit = int((folder / "memory.max").read_text())
+                used = int((folder / "memory.current").read_text())
+                lines = (folder / "memory.stat").read_text().splitlines()
+                reclaimable = int(dict(line.split() for line in lines)["inactive_file"])
+                yield limit - used + reclaimable
 
 
 def shortage(error: Exception) -> str | None:

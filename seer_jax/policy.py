@@ -92,4 +92,5 @@ class Policy:
             played = train.run_episodes(self._functions, self.state, env, episodes, [seed])
         finally:
             env.close()
+        assert played is not None  # nobody asks it to stop
         return np.array(played[0])

@@ -17,6 +17,8 @@ from seer_jax import presets
 from seer_jax.config import Config
 from seer_jax.types import UserError
 
+_FOLLOW_FROM_LENGTH = {"freeze_step", "freeze_earliest", "freeze_latest"}  # unless given
+
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit code: 0 done, 2 a mistake to mend, 130 stopped."""
@@ -92,8 +94,7 @@ def prepare_logdir(config: Config) -> pathlib.Path:
             if begun and fixed:
                 raise UserError(
                     f"{logdir} holds a run with another configuration:\n{_lines(fixed)}\n"
-                    "Use the same flags to resume it, more --num_steps to make it longer, or "
-                    "another --logdir."
+                    + _how_to_go_on(found, config, fixed)
                 )
             with held(logdir):
                 config_lib.write(config, logdir)
@@ -155,6 +156,15 @@ def _lines(differences: dict[str, tuple]) -> str:
     )
 
 
+def _how_to_go_on(found: Config, wanted: Config, fixed: dict[str, tuple]) -> str:
+    if wanted.num_steps > found.num_steps and fixed.keys() <= _FOLLOW_FROM_LENGTH:
+        kept = " ".join(f"--{name}={there}" for name, (there, _) in fixed.items())
+        return f"Unless given, that follows from --num_steps: to make the run longer add {kept}"
+    return (
+        "Use the same flags to resume it, more --num_steps to make it longer, or another --logdir."
+    )
+
+
 def _may_change(found: Config, wanted: Config) -> set[str]:
     """Names of what a run that has begun can take up: what it has done would have been the same."""
     names = {
@@ -167,8 +177,8 @@ def _may_change(found: Config, wanted: Config) -> set[str]:
     }
     if wanted.num_steps > found.num_steps:
         names.add("num_steps")
-    if wanted.freeze_step != "auto":  # not looked at; they follow from num_steps
-        names |= {"freeze_earliest", "freeze_latest"}
+    if wanted.freeze_step != "auto":  # not looked at
+        names |= _FOLLOW_FROM_LENGTH - {"freeze_step"}
     return names
 
 

@@ -39,11 +39,11 @@ from seer_jax.types import (
 _CHUNK_IMAGES = 128  # images encoded at a time at the freeze
 _VIDEO_SIZE = 240  # pixels
 _VIDEO_FPS = 30
-_VIDEO_FRAMES = 2_000  # a game may go on for 27,000
+_VIDEO_FRAMES = 1_000  # 170 MB until they are written; a game may go on for 27,000
 
 
 class Interrupted(Exception):
-    """The run was asked to stop; a checkpoint is written."""
+    """The run was asked to stop; what it needs to go on is written."""
 
 
 @dataclasses.dataclass
@@ -109,11 +109,13 @@ def train(
         stop_requested = stack.enter_context(_stop_requests())
         if fresh:
             run.say_what_will_not_be()
-        elif run.progress.step >= config.num_steps:
+        elif run.progress.step >= config.num_steps and not run.lacks_an_evaluation():
             run.loggers[0].line(f"{logdir} has finished its {config.num_steps:,} steps already.")
-        # A restored run is due only if it is a copy of one that freezes later (experiments.study).
-        if run.freeze_if_due() or fresh:
-            run.evaluate()
+        # A restored run is to freeze only if it is a copy of one that freezes later
+        # (experiments.study).
+        if run.freeze_if_due() or run.lacks_an_evaluation():
+            if not run.evaluate(stop_requested):  # what the folder holds leads here again
+                raise Interrupted(f"Stopped at step {run.progress.step}, in its evaluation.")
         run.loop(stop_requested)
     return seeds.together(run.state)
 
@@ -200,9 +202,8 @@ class Run:
             due = lambda every: last or progress.step // every > before // every  # noqa: B023
             if due(config.log_every):
                 self.report()
-            if due(config.eval_every):
-                self.evaluate()
-            if stop_requested() and not last:
+            evaluated = not due(config.eval_every) or self.evaluate(stop_requested)
+            if stop_requested() and not (last and evaluated):
                 self.save()
                 raise Interrupted(f"Stopped at step {progress.step}, after a checkpoint.")
             if due(config.checkpoint_every):
@@ -296,6 +297,8 @@ class Run:
         say = self.loggers[0].line
         if config.learning_starts >= config.num_steps:
             say(f"No update is made: learning_starts={config.learning_starts:,} is the run's end.")
+        if last is not None and last <= config.learning_starts and not config.encoder_from:
+            say(f"The encoder freezes untrained: by step {last:,} there has been no update.")
         if last is not None and last > config.num_steps and config.freeze_step != "auto":
             say(f"The encoder never freezes: step {last:,} is after the end of the run.")
             return
@@ -424,8 +427,14 @@ class Run:
         computed = {name: np.array(x) for name, x in columns.items() if not np.isnan(x).all()}
         return {name: np.nanmean(x, axis=0) for name, x in computed.items()}
 
-    def evaluate(self) -> None:
-        """Greedy episodes in an environment of their own, the same ones at the same step."""
+    def lacks_an_evaluation(self) -> bool:
+        """Whether that of this step is to be made: the first, or one cut short by a stop."""
+        step, last, every = self.progress.step, self.loggers[0].last_eval(), self.config.eval_every
+        return last < step and (step >= self.config.num_steps or step // every > last // every)
+
+    def evaluate(self, stop_requested: Callable[[], bool] = lambda: False) -> bool:
+        """Greedy episodes in an environment of their own, the same ones at the same step. Returns
+        False if a request to stop cut them short; then nothing is written."""
         config, step = self.config, self.progress.step
         if self.eval_env is None:
             self.eval_env = self.make_eval_env()
@@ -434,9 +443,12 @@ class Run:
             for seed in config.seeds
         ]
         frames: list[np.ndarray] | None = [] if config.video else None
+        episodes = config.eval_episodes
         returns = run_episodes(
-            self.functions, self.state, self.eval_env, config.eval_episodes, own_seeds, frames
+            self.functions, self.state, self.eval_env, episodes, own_seeds, frames, stop_requested
         )
+        if returns is None:
+            return False
         env_step = step * self.env.spec.action_repeat
         scores = self.env.spec.reference_scores
         for logger, of_one in zip(self.loggers, returns, strict=True):
@@ -463,6 +475,7 @@ class Run:
             f"{replay_lib.replay_bytes(self.replay) / 2**20:8.1f} MiB replay  "
             f"{self.progress.flops * config.num_seeds:.2e} FLOPs  {self.seconds() / 60:6.1f} min"
         )
+        return True
 
     def phase(self) -> str:
         return "pixels" if self.state.frozen is None else "latents"
@@ -583,8 +596,9 @@ def run_episodes(
     episodes: int,
     seeds_of: list[int],
     frames: list[np.ndarray] | None = None,
-) -> list[list[float]]:
-    """Returns of greedy episodes, for each learner.
+    stop_requested: Callable[[], bool] = lambda: False,
+) -> list[list[float]] | None:
+    """Returns of greedy episodes, for each learner; None if asked to stop before their end.
 
     Args:
         functions: compiled.
@@ -595,6 +609,7 @@ def run_episodes(
         seeds_of: for each learner; restarts the environment's random stream, and the agent's.
         frames: takes pictures u8[H, W, 3] of the beginning of the first environment's first
             episode, if given.
+        stop_requested: asked at each step.
     """
     num_envs = env.spec.num_envs
     each = episodes * len(seeds_of) // num_envs
@@ -602,7 +617,7 @@ def run_episodes(
     returns: list[list[float]] = [[] for _ in range(num_envs)]
     timestep = env.reset(seed=seeds_of if len(seeds_of) > 1 else seeds_of[0])
     key, iteration, totals = seeds.keys(seeds_of), 0, np.zeros(num_envs)
-    while True:
+    while not stop_requested():
         if frames is not None and not returns[0] and len(frames) < _VIDEO_FRAMES:
             frames.append(env.render(_VIDEO_SIZE, _VIDEO_SIZE))
         for i in np.flatnonzero(timestep.step_type == LAST):
@@ -615,6 +630,7 @@ def run_episodes(
         timestep = env.step(_to_host(action))
         totals += timestep.reward
         iteration += 1
+    return None
 
 
 def _to_host(action: Array) -> np.ndarray:

@@ -48,7 +48,7 @@ def write_video(path: pathlib.Path, frames: Sequence[np.ndarray], fps: float) ->
     with logger.disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         pipe = subprocess.PIPE
-        # A session of its own: Ctrl-C is for the run, which finishes its evaluation.
+        # A session of its own: Ctrl-C is for the run, which ends in order.
         with subprocess.Popen(command, stdin=pipe, stderr=pipe, start_new_session=True) as ffmpeg:
             assert ffmpeg.stdin is not None
             with contextlib.suppress(BrokenPipeError):  # ffmpeg gave up; its stderr says why

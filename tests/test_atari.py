@@ -141,6 +141,16 @@ def test_without_envpool_a_misspelt_suite_task_still_gets_its_nearest_ones(monke
         build.parse_task("atari:Alien")
 
 
+def test_without_opengl_games_are_found_and_the_suite_is_a_plain_message(monkeypatch):
+    def missing(_):
+        raise UserError("nothing renders")
+
+    monkeypatch.setattr(build.dmc, "parse_task", missing)
+    assert build.parse_task("Alien") == "Alien"
+    with pytest.raises(UserError, match="nothing renders"):
+        build.parse_task("walker_walk")
+
+
 def find_all_but(missing):
     find_spec = atari.importlib.util.find_spec
     return lambda name: None if name == missing else find_spec(name)

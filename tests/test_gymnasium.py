@@ -123,6 +123,35 @@ class Broken(gymnasium.Env):
         raise RuntimeError("no OpenGL library")
 
 
+class Seen(gymnasium.Env):
+    """Shows pictures as observations and in no other way."""
+
+    metadata = {"render_modes": ["rgb_array"]}
+    action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+
+    def __init__(self, shape, render_mode=None):
+        self.render_mode = render_mode
+        self.observation_space = gymnasium.spaces.Box(0, 255, shape, np.uint8)
+
+    def reset(self, seed=None, options=None):
+        return np.full(self.observation_space.shape, 7, np.uint8), {}
+
+    def step(self, action):
+        return np.full(self.observation_space.shape, 9, np.uint8), 1.0, False, False, {}
+
+
+@pytest.mark.parametrize("shape", [(64, 64, 3), (64, 64, 1), (64, 64)], ids=str)
+def test_observations_are_shown_where_nothing_else_renders(monkeypatch, shape):
+    spec = gymnasium.envs.registration.EnvSpec("Seen-v0", entry_point=Seen, kwargs={"shape": shape})
+    monkeypatch.setitem(gymnasium.registry, "Seen-v0", spec)
+    env = make("gymnasium:Seen-v0")
+    assert env.spec.obs_shape == (48, 48, (*shape, 1)[2])
+    env.reset()
+    timestep = env.step(np.zeros((1, 1), np.float32))
+    assert timestep.obs.shape == (1, *env.spec.obs_shape) and (timestep.obs == 9).all()
+    assert env.render(30, 40).shape == (30, 40, 3) and (env.render(30, 40) == 9).all()
+
+
 @pytest.mark.parametrize(
     ("shape", "message"),
     [

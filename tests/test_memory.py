@@ -61,3 +61,12 @@ def test_options_follow_the_largest_array(monkeypatch):
     assert set(memory.spare_temporaries(lambda: 64 << 20)) == {order}  # larger than a block
     monkeypatch.setattr(memory, "_FEW_CORES", False)
     assert set(memory.spare_temporaries(lambda: ARRAY)) == {order}
+
+
+def test_a_container_has_what_its_group_has_left(tmp_path):
+    assert list(memory._left_to_groups(tmp_path)) == []
+    for name, text in (("max", "1000"), ("current", "700"), ("stat", "anon 1\ninactive_file 50")):
+        (tmp_path / f"memory.{name}").write_text(f"{text}\n")
+    assert list(memory._left_to_groups(tmp_path)) == [350]
+    (tmp_path / "memory.max").write_text("max\n")
+    assert list(memory._left_to_groups(tmp_path)) == []

@@ -77,7 +77,8 @@ def test_a_state_brings_all_of_them_back_from_a_checkpoint(env, tmp_path):
 
 
 def test_an_error_in_a_process_is_raised_here(env):
-    with pytest.raises(AssertionError):  # FakeEnv's own, about the action
+    """With where it came from: FakeEnv's own, about the action."""
+    with pytest.raises(RuntimeError, match=r"(?s)fake.py.*AssertionError"):
         env.step(ACTION + 2)
     assert env.reset(seed=0).obs.shape == (2, 8, 8, 3)
 

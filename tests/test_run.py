@@ -132,7 +132,12 @@ def test_help_shows_every_flag(tmp_path, capsys):
 def test_a_freeze_after_the_end_is_said(tmp_path, capsys):
     code, out, _ = call(capsys, tmp_path / "run", "--freeze_step=61")
     assert code == 0 and "The encoder never freezes: step 61 is after the end" in out
-    assert "rows of latents" not in out
+    assert "rows of latents" not in out and "untrained" not in out
+
+
+def test_a_freeze_before_the_first_update_is_said(tmp_path, capsys):
+    code, out, _ = call(capsys, tmp_path / "run", "--freeze_step=10", "--learning_starts=10")
+    assert code == 0 and "The encoder freezes untrained: by step 10 there has been no up" in out
 
 
 @pytest.mark.parametrize("flag", ["--num_steps=20000", "--num-steps 20000"])
@@ -216,7 +221,8 @@ def test_a_longer_run_freezes_where_it_did(trained, capsys):
     flags = [*TINY[:2], "--num_steps=90", *TINY[4:], f"--logdir={trained}"]  # no freeze_step
     assert run.main(flags) == 2
     err = capsys.readouterr().err
-    assert "  freeze_step: 40 there, 75 here\n" in err and "more --num_steps" in err
+    assert "  freeze_step: 40 there, 75 here\n" in err
+    assert err.endswith("to make the run longer add --freeze_step=40\n")
 
 
 def test_a_run_of_another_agent_is_refused_with_the_difference(trained, capsys):

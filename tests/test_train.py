@@ -81,12 +81,12 @@ AGENT = make_agent(CONFIG.agent)
 pytestmark = pytest.mark.usefixtures("compile_once")
 
 
-def run(logdir, env=None, **changes):
+def run(logdir, env=None, make_eval_env=Env, **changes):
     """Trains, or goes on training, in a folder."""
     logdir.mkdir(exist_ok=True)
     config = dataclasses.replace(CONFIG, **changes)
     agent = make_agent(config.agent)
-    return train.train(config, logdir, env or Env(), Env, agent, show_progress=False)
+    return train.train(config, logdir, env or Env(), make_eval_env, agent, show_progress=False)
 
 
 @contextlib.contextmanager
@@ -532,6 +532,16 @@ def test_a_stopped_run_ends_like_an_uninterrupted_one(standard, tmp_path, stops)
             run(tmp_path, env=Env(step - done, stop))
         done = step
         assert read_checkpoint(tmp_path)[1]["step"] == step
+    run(tmp_path)
+    assert_same_run(tmp_path, standard[0])
+
+
+@pytest.mark.parametrize(("step", "played"), [(0, 3), (12, 8 + 3), (24, 16 + 3)])
+def test_a_run_stopped_in_an_evaluation_makes_it_again(standard, tmp_path, step, played):
+    """Each evaluation plays 8 steps."""
+    with pytest.raises(train.Interrupted, match=f"step {step},"):
+        run(tmp_path, make_eval_env=lambda: Env(played, stop))
+    assert str(step) not in [row["step"] for row in read_evals(tmp_path)]
     run(tmp_path)
     assert_same_run(tmp_path, standard[0])
 

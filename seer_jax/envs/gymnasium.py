@@ -84,7 +84,8 @@ class GymnasiumEnv:
         seen: Any
         actions: Any
         seen, actions = self._env.observation_space, self._env.action_space
-        self._sees_images = seen.dtype == np.uint8 and len(seen.shape or ()) == 3
+        self._sees_images = seen.dtype == np.uint8 and len(seen.shape or ()) in (2, 3)
+        channels = (*seen.shape, 1)[2] if self._sees_images else 3
         self._discrete = isinstance(actions, gymnasium.spaces.Discrete)
         row = isinstance(actions, gymnasium.spaces.Box) and len(actions.shape) == 1
         if not ((row and actions.is_bounded()) or (self._discrete and actions.start == 0)):
@@ -92,7 +93,7 @@ class GymnasiumEnv:
                 f"{task} has actions in {actions}: need a row of bounded numbers, or 0 to n - 1."
             )
         self.spec = EnvSpec(
-            obs_shape=(image_size, image_size, seen.shape[2] if self._sees_images else 3),
+            obs_shape=(image_size, image_size, channels),
             action_shape=actions.shape,
             num_actions=int(actions.n) if self._discrete else None,
             num_envs=1,
@@ -106,6 +107,7 @@ class GymnasiumEnv:
         except Exception as error:  # a missing GL library shows up as almost any exception
             raise gl.error(f"{task} cannot be shown: {error}") from error
         assert first.obs.shape == (1, *self.spec.obs_shape)
+        self._renders = not self._sees_images or self._can_render()
         self._seeded, self._ended = False, True
 
     def reset(self, seed: int | None = None) -> TimeStep:
@@ -136,22 +138,34 @@ class GymnasiumEnv:
                 break
         return self._time_step(LAST if self._ended else MID, total, float(not terminated), obs)
 
+    def _can_render(self) -> bool:
+        """Whether there is more to show than the observations."""
+        try:
+            return self._env.render() is not None
+        except Exception:  # nothing defines how an environment refuses
+            return False
+
     def _to_bounds(self, action: np.ndarray) -> np.ndarray:
         low, high = self._env.action_space.low, self._env.action_space.high
         return (low + (high - low) * (action + 1) / 2).astype(self._env.action_space.dtype)
 
     def _time_step(self, step_type: int, reward: float, discount: float, obs: Any) -> TimeStep:
         picture = obs if self._sees_images else self._env.render()
+        self._picture = picture.reshape(*picture.shape[:2], -1)  # a channel, where grey has none
         return TimeStep(
             step_type=np.array([step_type], np.int32),
             reward=np.array([reward], np.float32),
             discount=np.array([discount], np.float32),
-            obs=pictures.shrink(picture, self._image_size)[None],
+            obs=pictures.shrink(self._picture, self._image_size)[None],
         )
 
     def render(self, height: int, width: int) -> np.ndarray:
-        """A u8[height, width, 3] picture of the current state."""
-        return pictures.resample(self._env.render(), height, width)
+        """A u8[height, width, 3] picture of the current state: the observation, in grey unless it
+        has three channels, of an environment that renders nothing else."""
+        picture = self._env.render() if self._renders else self._picture
+        if picture.shape[-1] != 3:
+            picture = np.repeat(picture[..., -1:], 3, axis=-1)
+        return pictures.resample(picture, height, width)
 
     def get_state(self) -> dict[str, np.ndarray]:
         """Gymnasium cannot save an episode: what tells this moment's random stream from others."""

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import traceback
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -174,7 +175,7 @@ def serve(pipe: int) -> None:
     except EOFError:  # the parent is gone
         return
     except Exception as error:
-        connection.send(error)
+        connection.send(_told(error))
         return
     connection.send(env.spec)
     while True:
@@ -188,5 +189,12 @@ def serve(pipe: int) -> None:
         try:
             answer = getattr(env, name)(*arguments)
         except Exception as error:
-            answer = error
+            answer = _told(error)
         connection.send(answer)
+
+
+def _told(error: Exception) -> Exception:
+    """What the parent raises: an error that pickles, and says where it came from."""
+    if isinstance(error, UserError):
+        return error
+    return RuntimeError(f"In an environment's process:\n\n{traceback.format_exc()}")
