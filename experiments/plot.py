@@ -59,9 +59,10 @@ def curves(rows: Rows, task: str, method: str) -> Curves:
     runs = [[row for row in ours if row["seed"] == seed] for seed in seeds]
     ends = min(map(len, runs))
     column = lambda name: np.array([[float(row[name]) for row in run[:ends]] for run in runs])
-    # Replay has other rows after the freeze, and so another size.
+    # Replay has other rows after the freeze, and so another size; so has that of a longer run.
     replay_bytes = column("replay_bytes")
-    differs = replay_bytes != replay_bytes[:, :1]
+    freezes = [["--freeze_step=never" not in run[0].get("command", "")] for run in runs]
+    differs = np.array(freezes) & (replay_bytes != replay_bytes[:, :1])
     x = {"env_step": column("env_step"), "flops": column("flops"), "minutes": column("hours") * 60}
     frozen = sorted({int(np.argmax(of_seed)) for of_seed in differs if of_seed.any()})
     return Curves(x, column("return"), replay_bytes, frozen)

@@ -265,6 +265,10 @@ class Runs:
         assert self.source is not None
         return self._command(self.source, seed)
 
+    def needs_source(self, methods: Sequence[str]) -> bool:
+        """Whether one of them takes something from a run on the source task."""
+        return any("{source}" in flag for name in methods for flag in self.study.methods[name])
+
     def check(self, methods: Sequence[str], seed: int) -> None:
         """Raises `UserError` if the flags of one cannot work."""
         if self.source is not None:
@@ -276,10 +280,10 @@ class Runs:
             step, every = config.freeze_step, config.checkpoint_every
             if self.study.copies_of in (None, method) or not isinstance(step, int):
                 continue
-            if step % every or step > config.num_steps:
+            if step % every or step >= config.num_steps:
                 raise UserError(
                     f"{method} freezes a copy at step {step}: choose a multiple of "
-                    f"checkpoint_every={every} up to num_steps={config.num_steps}."
+                    f"checkpoint_every={every} below num_steps={config.num_steps}."
                 )
 
     def made(self, row: dict[str, str]) -> bool:
@@ -356,7 +360,7 @@ def make_runs(runs: Runs, missing: dict[int, list[str]], jobs: int, results: pat
     def make_in_turn(methods: list[str], seed: int) -> None:
         core = free.get()
         try:
-            if runs.source is not None and not stopped.is_set():
+            if runs.needs_source(methods) and not stopped.is_set():
                 train(runs.command_of_source(seed), runs.logdir_of_source(seed), core)
             for method in methods:
                 if not stopped.is_set():

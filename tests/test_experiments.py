@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import os
+import pathlib
 import shutil
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from benchmarks import measure
 from experiments import convergence, equal_memory, freezing_step, pole, transfer
 from experiments.freeze_or_never import STUDY
-from experiments.study import copy_until_freeze, read, run_study
+from experiments.study import Runs, copy_until_freeze, read, run_study
 from seer_jax import config as config_lib
 from seer_jax import run
 from seer_jax.envs import dmc
@@ -80,6 +81,12 @@ def test_equal_memory_has_methods_for_the_kind_of_task(capsys, task, method):
     with pytest.raises(SystemExit):
         equal_memory.main([f"--task={task}", "--methods", method])
     assert f"invalid choice: '{method}' (choose from" in capsys.readouterr().err
+
+
+def test_only_what_takes_an_encoder_needs_the_source_task():
+    of = Runs(transfer.STUDY, "Krull", "quick", "RoadRunner", [], pathlib.Path("runs"))
+    assert of.needs_source(["scratch", "transferred"])
+    assert not of.needs_source(["scratch", "random"])
 
 
 def test_an_encoder_is_trained_on_the_source_task_and_taken_over(tmp_path):
@@ -178,11 +185,11 @@ def test_a_run_is_remembered_with_what_it_was_made_by(copied, tmp_path, monkeypa
     assert now == {"never": commit, "40": f"{commit} then another"}
 
 
-@pytest.mark.parametrize("step", [7_000, 17_500])
+@pytest.mark.parametrize("step", [7_000, 15_000, 17_500])
 def test_a_copy_can_freeze_only_where_its_source_keeps_a_checkpoint(tmp_path, capsys, step):
     with pytest.raises(SystemExit):
         freezing_step.main(["--freeze_steps", str(step), f"--results={tmp_path}/results.csv"])
-    assert "choose a multiple of checkpoint_every=2500 up to num_steps=15000" in (
+    assert "choose a multiple of checkpoint_every=2500 below num_steps=15000" in (
         capsys.readouterr().err
     )
 

@@ -46,6 +46,8 @@ def test_a_freeze_of_any_seed_is_marked():
         for step, size in enumerate(sizes)
     ]
     assert plot.curves(rows, "Alien", "auto").frozen == [1, 2]
+    longer = [row | {"command": "python -m seer_jax.run --freeze_step=never"} for row in rows]
+    assert plot.curves(longer, "Alien", "auto").frozen == []
 
 
 def test_returns_are_normalised():
