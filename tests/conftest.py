@@ -13,8 +13,8 @@ from seer_jax import build, dispatch
 # A shell starts a background job with SIGINT ignored; what tests send must arrive all the same.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Read when JAX is imported, so by the processes that tests start: they compile faster, and round as
-# the programs of `compile_once` do.
+# Halves the time of compiling, here and in the processes that tests start; all round alike so.
+jax.config.update("jax_disable_most_optimizations", True)
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"
 
 _agents, _programs = {}, {}
@@ -48,12 +48,7 @@ def _compiling_once():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(build, "make_agent", shared_agent)
         patch.setattr(dispatch, "compile_functions", shared_programs)
-        before = jax.config.values["jax_disable_most_optimizations"]
-        jax.config.update("jax_disable_most_optimizations", True)  # halves the time of compiling
-        try:
-            yield
-        finally:
-            jax.config.update("jax_disable_most_optimizations", before)
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)

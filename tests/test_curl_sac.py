@@ -238,6 +238,19 @@ def test_on_features_the_critics_step_is_that_on_pixels():
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), one, other)
 
 
+def test_weights_weigh_the_loss_and_errors_have_no_sign(state, update):
+    data = batch()
+    half = data._replace(weight=data.weight / 2)
+    (_, whole, errors), (_, halved, same_errors) = (
+        update(state, x, jax.random.key(0)) for x in (data, half)
+    )
+    assert float(halved["loss/critic"]) == pytest.approx(float(whole["loss/critic"]) / 2, rel=1e-5)
+    np.testing.assert_allclose(errors, same_errors, rtol=1e-5)
+    high, low = (data._replace(reward=np.full(BATCH, reward, np.float32)) for reward in (99, -99))
+    for extreme in (high, low):
+        assert (update(state, extreme, jax.random.key(0))[2] > 50).all()
+
+
 def test_the_target_moves_by_tau(state, update):
     """A hundredth of the way to Q as this update leaves it."""
     new, _, _ = update(state, batch(), jax.random.key(0))

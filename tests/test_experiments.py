@@ -20,11 +20,24 @@ from seer_jax.policy import Policy
 from tests import runs
 
 
+@pytest.fixture(scope="module", autouse=True)
+def compile_once_in_processes(tmp_path_factory):
+    """The processes of runs share what they compile."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+        yield
+
+
+# Of so small a replay, runs with a freeze and without have as much, and the same programs.
+SMALL_REPLAY = "--replay_capacity=41"
+
+
 def test_every_run_is_made_once_and_recorded(tmp_path, capsys):
     results = tmp_path / "results.csv"
     flags = runs.tiny_without("--task", "--preset", "--no_video")
     study = [f"--folder={tmp_path}", f"--results={results}", "--seeds", "0", "1", *flags]
-    study += ["--methods", "freeze", "never"]
+    study += ["--methods", "freeze", "never", SMALL_REPLAY]
 
     run_study(STUDY, "", [*study, "--jobs=2"])
     with results.open() as file:
@@ -135,10 +148,6 @@ def test_the_pole_is_of_one_task_only(tmp_path, capsys):
     with pytest.raises(SystemExit):
         pole.main([str(tmp_path)])
     assert "holds no run" in capsys.readouterr().err
-
-
-# Of so small a replay, runs with a freeze and without have as much, and the same programs.
-SMALL_REPLAY = "--replay_capacity=41"
 
 
 @pytest.fixture(scope="module")

@@ -183,6 +183,24 @@ def test_frames_are_let_go():
     assert encoded == 7
 
 
+def test_priorities_stay_with_their_rows():
+    rows = paint(play(fake_env(num_envs=2), 7))
+    replay = replay_lib.init(CAPACITY, rows[0], prioritised=True)
+    for row in rows:
+        replay = add(replay, row)
+    values = np.arange(2 * CAPACITY, dtype=np.float32).reshape(CAPACITY, 2)
+    priorities = replay_lib.Priorities(jnp.asarray(values), jnp.float32(81))
+    latents, _, _ = freezing.to_latents(
+        replay.replace(priorities=priorities),
+        compiled_encode(center_view),
+        row=latent_row(rows[0]),
+        capacity=5,
+        chunk=4,
+    )
+    np.testing.assert_array_equal(latents.priorities.values, values[2:7])
+    assert latents.priorities.highest == 81
+
+
 # Going on afterwards.
 
 
@@ -195,6 +213,27 @@ def encoded_by_hand(row):
     """A row as the loop writes it after the freeze; only its newest frame matters here."""
     pixel = row.obs.reshape(2, POSITIONS, 4)[:, CENTRE]
     return row._replace(obs={"crop": np.float32(np.tile(pixel[:, None], (1, COPIES, STACK)))})
+
+
+def test_what_is_stored_are_random_crops_of_each_environment_and_the_centre_is_to_act_on():
+    rows = paint(play(fake_env(num_envs=2), STACK))
+    stack = np.stack([row.obs for row in rows], axis=1)  # [N, k, H*W*C]
+    obs = replay_lib.frames_to_obs(stack, (SIDE, SIDE, 4))
+    agent, seen = toy_agent(random_view), set()
+    for seed in range(9):
+        latent, copies = freezing.encode_with_copies(
+            agent, jnp.float32(1), obs, jax.random.key(seed), COPIES
+        )
+        for env in range(2):
+            of_stack = stack[env].reshape(STACK, POSITIONS, 4)
+            np.testing.assert_array_equal(
+                np.reshape(latent["crop"][env], (STACK, 4)), of_stack[:, CENTRE]
+            )
+            stored = crops(np.asarray(copies["crop"][env]))
+            position = stored[:, 0, 0].astype(int)
+            np.testing.assert_array_equal(stored, of_stack[:, position].swapaxes(0, 1))
+            seen |= {tuple(position)}
+    assert len(seen) > 9
 
 
 @pytest.mark.parametrize("n_step", [1, 3])

@@ -14,7 +14,7 @@ ARRAY = 40 << 20  # bytes; three of them do not fit into a heap of one of glibc'
 
 # In a process of its own: what other tests have freed would be taken again.
 KEEPS_AND_GIVES_BACK = f"""
-import resource
+import ctypes, resource
 import jax, jax.numpy as jnp
 from seer_jax import memory
 
@@ -33,6 +33,7 @@ def kept():
     "Each thread of XLA's fetches its own once, and which one runs a program is chance."
     return any(share_fetched() < 0.1 for _ in range(40))
 
+ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # no huge pages: one would count for 512
 memory._FEW_CORES = True
 memory.keep_freed()
 x = jnp.zeros({ARRAY} // 4)

@@ -119,7 +119,12 @@ def test_acting(agent, state):
     greedy = [np.asarray(act(seed, True)) for seed in range(200)]
     usual = np.median(greedy, axis=0)
     share = np.mean([actions != usual for actions in greedy])
-    assert 0 <= share < 4 * CONFIG.eval_epsilon  # mean weights, and few random actions
+    assert share < 4 * CONFIG.eval_epsilon  # mean weights, and few random actions
+    careless = rainbow.make(dataclasses.replace(CONFIG, eval_epsilon=1.0), SPEC, frame_stack=4)
+    greedy = [np.asarray(careless.act(state, latent, jax.random.key(s), True)) for s in range(60)]
+    assert np.mean([actions != usual for actions in greedy]) == pytest.approx(
+        1 - 1 / ACTIONS, abs=0.1
+    )
     head = state.params.head["params"]
     noisy = {
         name: layer | {k: 30 * v for k, v in layer.items() if k.endswith("sigma")}

@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from seer_jax import programs
 from seer_jax import replay as replay_lib
 from seer_jax.envs.fake import FakeEnv
-from seer_jax.types import FIRST, LAST, MID, Row
+from seer_jax.types import FIRST, LAST, MID, Row, TimeStep
 
 GAMMA = 0.5
 FRAME = (1, 1, 3)  # a frame is exactly (environment, episode, t)
@@ -504,3 +505,15 @@ def test_prioritised_draws_are_whole_transitions():
         prioritised = add(prioritised, row)
     for n_step in (1, 3):
         assert sampled_transitions(prioritised, n_step) == sampled_transitions(plain, n_step)
+
+
+@pytest.mark.parametrize("pad", ["repeat", "zeros"])
+def test_what_acting_sees_is_what_replay_reads(pad):
+    """The stacks of the loop, pushed frame by frame, are those that are cut out of rows."""
+    rows = play(fake_env(num_envs=2, lengths=(3, 1, 4)), 12)
+    stack = jnp.zeros((2, 3, 3), jnp.uint8)
+    for age, row in enumerate(rows):
+        timestep = TimeStep(row.step_type, row.reward, row.discount, row.obs)
+        stack = programs.push(stack, timestep, pad)
+        for env in range(2):
+            np.testing.assert_array_equal(stack[env], true_stack(rows, age, env, 3, pad))

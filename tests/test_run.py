@@ -129,17 +129,6 @@ def test_help_shows_every_flag(tmp_path, capsys):
         assert field.name == "agent" or re.search(rf"--{field.name}\b", out)
 
 
-def test_a_freeze_after_the_end_is_said(tmp_path, capsys):
-    code, out, _ = call(capsys, tmp_path / "run", "--freeze_step=61")
-    assert code == 0 and "The encoder never freezes: step 61 is after the end" in out
-    assert "rows of latents" not in out and "untrained" not in out
-
-
-def test_a_freeze_before_the_first_update_is_said(tmp_path, capsys):
-    code, out, _ = call(capsys, tmp_path / "run", "--freeze_step=10", "--learning_starts=10")
-    assert code == 0 and "The encoder freezes untrained: by step 10 there has been no up" in out
-
-
 @pytest.mark.parametrize("flag", ["--num_steps=20000", "--num-steps 20000"])
 def test_a_run_of_another_length_freezes_at_the_same_share_of_it(flag):
     config = run.parse(["--task=cartpole_swingup", *flag.split()])  # 10,000 of 80,000 by itself
@@ -260,19 +249,19 @@ def test_where_memory_is_short_smaller_flags_may_begin(tmp_path, capsys, monkeyp
 
     with monkeypatch.context() as patch:
         patch.setattr(train.Run, "evaluate", fail)
-        code, _, err = call(capsys, tmp_path / "run", "--batch_size=9")
+        code, _, err = call(capsys, tmp_path / "run", "--seed=1")
         assert code == 2 and err.count("\n") == 1
         assert "Memory is short (RESOURCE_EXHAUSTED: Out of memory" in err and "--batch_size" in err
         error = jax.errors.JaxRuntimeError("INTERNAL: a bug")
         with pytest.raises(jax.errors.JaxRuntimeError, match="a bug"):
-            run.main([*TINY, f"--logdir={tmp_path / 'run'}", "--batch_size=9"])
+            run.main([*TINY, f"--logdir={tmp_path / 'run'}", "--seed=1"])
     with run.held(tmp_path / "run"):
         code, _, err = call(capsys, tmp_path / "run")
         assert code == 2 and "Another process trains in" in err
     code, out, _ = call(capsys, tmp_path / "run")
     assert code == 0 and "held a run that had not begun, with other flags:" in out
-    assert "  batch_size: 9 there, 8 here\n" in out
-    assert config_lib.read(tmp_path / "run").batch_size == 8
+    assert "  seed: 1 there, 0 here\n" in out
+    assert config_lib.read(tmp_path / "run").seed == 0
 
 
 # Checkpoints that cannot be read.

@@ -241,6 +241,45 @@ def test_a_finished_run_says_so_and_changes_nothing(standard, capsys):
     assert after[1:] == before[1:]
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (dict(freeze_step=25), "The encoder never freezes: step 25 is after the end of the run."),
+        (
+            dict(freeze_step=24, learning_starts=24),
+            "No update is made: learning_starts=24 is the run's end.\n"
+            "The encoder freezes untrained: by step 24 there has been no update.",
+        ),
+        (
+            dict(freeze_step=30, learning_starts=30),
+            "No update is made: learning_starts=30 is the run's end.\n"
+            "The encoder never freezes: step 30 is after the end of the run.",
+        ),
+        (dict(freeze_step=5), ""),
+        (dict(freeze_step="never"), ""),
+    ],
+)
+def test_what_will_not_be_is_said(tmp_path, capsys, changes, said):
+    with open_run(tmp_path, **changes) as run:
+        run.say_what_will_not_be()
+    assert capsys.readouterr().out.strip() == said
+
+
+def test_random_actions_first_and_then_such_that_explore(tmp_path):
+    with open_run(tmp_path) as run:
+        step_to(run, 6)
+        stored = np.asarray(run.replay.rows.action)[:4, 0]
+        assert len({tuple(action) for action in stored}) == 4
+        assert stored.min() < 0 < stored.max()
+        stack = jax.tree.map(np.array, run.stack)
+        greedy, _ = run.functions.act(
+            run.state, stack, run.timestep, run.keys.act, np.int32(run.progress.iteration)
+        )
+        row = run.progress.iteration
+        run.step()
+        assert (np.asarray(run.replay.rows.action)[row] != np.asarray(greedy)).all()
+
+
 # The freeze, whenever it comes.
 
 
@@ -381,87 +420,6 @@ def test_latents_have_room_for_fewer_as_many_or_more_rows(tmp_path, capacity):
         assert rewards(run.replay) == frames[-capacity:]
         step_to(run, 15)
         assert rewards(run.replay) == (frames + [204, 205, 0, 301])[-capacity:]
-
-
-CONVS = dict(latent_dtype="uint8", agent=dataclasses.replace(CONFIG.agent, frozen_depth="convs"))
-
-
-def test_above_frozen_convolutions_the_projections_go_on_learning(tmp_path):
-    with open_run(tmp_path, **CONVS) as run:
-        step_to(run, 12)
-        encoder = jax.device_get(run.state.params.encoder)
-        run.freeze_if_due()
-        frozen, projections = jax.device_get((run.state.frozen, run.state.params.encoder))
-        critic = encoder["critic"]
-        assert_same_arrays(frozen, {"critic": {"convs": critic["convs"]}})
-        projection = {"projection": critic["projection"]}
-        assert_same_arrays(projections, {"critic": projection, "actor": encoder["actor"]})
-        # Their optimisers go on where they were, without what was the convolutions'.
-        moments = jax.tree.leaves(run.state.opt_state.encoder["critic"])
-        assert len(moments) == 1 + 2 * len(jax.tree.leaves(projection))
-        assert moments[0] == 2 * 8  # the critic's loss and the contrastive one, eight updates
-        step_to(run, 24)
-        run.evaluate()
-        assert_same_arrays(jax.device_get(run.state.frozen), frozen)
-        for before, after in zip(
-            *map(jax.tree.leaves, (projections, run.state.params.encoder)), strict=True
-        ):
-            assert (before != after).any()
-    latents = run.replay.rows.obs["features"]
-    assert latents.dtype == np.uint8 and latents.shape[3] == 7 * 7 * 4  # of 20-pixel crops
-
-
-SHIFT = CONVS | dict(num_copies=1, agent=dataclasses.replace(CONVS["agent"], latent_shift=True))
-
-
-def test_shifted_latents_are_those_of_the_view_to_act_on(tmp_path):
-    """One for each observation, which acting has encoded; before the freeze nothing is another."""
-    with open_run(tmp_path / "crops", **CONVS) as crops, open_run(tmp_path, **SHIFT) as run:
-        for each in (crops, run):
-            step_to(each, 12)
-        assert_same_arrays(jax.device_get(crops.state.params), jax.device_get(run.state.params))
-        run.freeze_if_due()
-        before = run.progress.flops
-        step_to(run, 13)
-        counted = run.agent.flops
-        of_step = counted.encode + counted.act + CONFIG.batch_size * counted.update_frozen
-        assert run.progress.flops - before == pytest.approx(of_step)
-        stored = run.replay.rows.obs["features"][int(run.replay.position) - 1]
-        scale = run.replay.scale["features"]
-        obs = replay_lib.frames_to_obs(run.stack, run.env.spec.obs_shape)
-        seen = run.agent.encode(run.state.encoder, run.agent.view(obs))["features"]
-    assert stored.shape[1] == 1
-    kept = np.asarray(stored[:, 0] * scale)
-    assert (np.abs(kept - np.minimum(seen, 255 * scale)) <= 0.51 * scale).all()
-
-
-@pytest.mark.parametrize("depth", [CONVS, SHIFT], ids=["crops", "shift"])
-def test_above_frozen_convolutions_a_resumed_run_ends_like_another(tmp_path, depth):
-    run(tmp_path / "whole", **depth)
-    for steps in (8, 16):
-
-        def crash():
-            raise RuntimeError("as if the machine had failed")
-
-        with pytest.raises(RuntimeError):
-            run(tmp_path / f"at{steps}", Env(steps + 2, crash), **depth)
-        run(tmp_path / f"at{steps}", **depth)
-        assert_same_run(tmp_path / f"at{steps}", tmp_path / "whole")
-
-
-def test_the_encoder_stays_as_it_was_at_the_freeze(tmp_path):
-    with open_run(tmp_path) as run:
-        copy = lambda: jax.tree.map(np.array, run.state.encoder)
-        fresh = copy()
-        step_to(run, 12)
-        assert any(
-            (a != b).any() for a, b in zip(*map(jax.tree.leaves, (fresh, copy())), strict=True)
-        )
-        run.freeze_if_due()
-        frozen = copy()
-        step_to(run, 24)
-        run.evaluate()
-        assert_same_arrays(copy(), frozen)
 
 
 # One step, looked at closely.
@@ -634,3 +592,87 @@ def test_a_diverged_policy_is_not_evaluated(tmp_path):
 
 def test_the_configuration_of_this_file_is_a_valid_one():
     config_lib.check(CONFIG)
+
+
+# With other programs than the runs above: of so many at a time only these are kept.
+
+
+CONVS = dict(latent_dtype="uint8", agent=dataclasses.replace(CONFIG.agent, frozen_depth="convs"))
+
+
+def test_above_frozen_convolutions_the_projections_go_on_learning(tmp_path):
+    with open_run(tmp_path, **CONVS) as run:
+        step_to(run, 12)
+        encoder = jax.device_get(run.state.params.encoder)
+        run.freeze_if_due()
+        frozen, projections = jax.device_get((run.state.frozen, run.state.params.encoder))
+        critic = encoder["critic"]
+        assert_same_arrays(frozen, {"critic": {"convs": critic["convs"]}})
+        projection = {"projection": critic["projection"]}
+        assert_same_arrays(projections, {"critic": projection, "actor": encoder["actor"]})
+        # Their optimisers go on where they were, without what was the convolutions'.
+        moments = jax.tree.leaves(run.state.opt_state.encoder["critic"])
+        assert len(moments) == 1 + 2 * len(jax.tree.leaves(projection))
+        assert moments[0] == 2 * 8  # the critic's loss and the contrastive one, eight updates
+        step_to(run, 24)
+        run.evaluate()
+        assert_same_arrays(jax.device_get(run.state.frozen), frozen)
+        for before, after in zip(
+            *map(jax.tree.leaves, (projections, run.state.params.encoder)), strict=True
+        ):
+            assert (before != after).any()
+    latents = run.replay.rows.obs["features"]
+    assert latents.dtype == np.uint8 and latents.shape[3] == 7 * 7 * 4  # of 20-pixel crops
+
+
+SHIFT = CONVS | dict(num_copies=1, agent=dataclasses.replace(CONVS["agent"], latent_shift=True))
+
+
+def test_shifted_latents_are_those_of_the_view_to_act_on(tmp_path):
+    """One for each observation, which acting has encoded; before the freeze nothing is another."""
+    with open_run(tmp_path / "crops", **CONVS) as crops, open_run(tmp_path, **SHIFT) as run:
+        for each in (crops, run):
+            step_to(each, 12)
+        assert_same_arrays(jax.device_get(crops.state.params), jax.device_get(run.state.params))
+        run.freeze_if_due()
+        before = run.progress.flops
+        step_to(run, 13)
+        counted = run.agent.flops
+        of_step = counted.encode + counted.act + CONFIG.batch_size * counted.update_frozen
+        assert run.progress.flops - before == pytest.approx(of_step)
+        stored = run.replay.rows.obs["features"][int(run.replay.position) - 1]
+        scale = run.replay.scale["features"]
+        obs = replay_lib.frames_to_obs(run.stack, run.env.spec.obs_shape)
+        seen = run.agent.encode(run.state.encoder, run.agent.view(obs))["features"]
+    assert stored.shape[1] == 1
+    kept = np.asarray(stored[:, 0] * scale)
+    assert (np.abs(kept - np.minimum(seen, 255 * scale)) <= 0.51 * scale).all()
+
+
+@pytest.mark.parametrize("depth", [CONVS, SHIFT], ids=["crops", "shift"])
+def test_above_frozen_convolutions_a_resumed_run_ends_like_another(tmp_path, depth):
+    run(tmp_path / "whole", **depth)
+    for steps in (8, 16):
+
+        def crash():
+            raise RuntimeError("as if the machine had failed")
+
+        with pytest.raises(RuntimeError):
+            run(tmp_path / f"at{steps}", Env(steps + 2, crash), **depth)
+        run(tmp_path / f"at{steps}", **depth)
+        assert_same_run(tmp_path / f"at{steps}", tmp_path / "whole")
+
+
+def test_the_encoder_stays_as_it_was_at_the_freeze(tmp_path):
+    with open_run(tmp_path) as run:
+        copy = lambda: jax.tree.map(np.array, run.state.encoder)
+        fresh = copy()
+        step_to(run, 12)
+        assert any(
+            (a != b).any() for a, b in zip(*map(jax.tree.leaves, (fresh, copy())), strict=True)
+        )
+        run.freeze_if_due()
+        frozen = copy()
+        step_to(run, 24)
+        run.evaluate()
+        assert_same_arrays(copy(), frozen)
