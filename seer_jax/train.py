@@ -107,13 +107,14 @@ def train(
         fresh = run.restore_or_start()
         run.open_loggers(stack, show_progress)
         stop_requested = stack.enter_context(_stop_requests())
+        to_evaluate = run.lacks_an_evaluation()
         if fresh:
             run.say_what_will_not_be()
-        elif run.progress.step >= config.num_steps and not run.lacks_an_evaluation():
+        elif run.progress.step >= config.num_steps and not to_evaluate:
             run.loggers[0].line(f"{logdir} has finished its {config.num_steps:,} steps already.")
         # A restored run is to freeze only if it is a copy of one that freezes later
         # (experiments.study).
-        if run.freeze_if_due() or run.lacks_an_evaluation():
+        if run.freeze_if_due() or to_evaluate:
             if not run.evaluate(stop_requested):  # what the folder holds leads here again
                 raise Interrupted(f"Stopped at step {run.progress.step}, in its evaluation.")
         run.loop(stop_requested)

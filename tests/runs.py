@@ -26,6 +26,14 @@ def tiny_without(*names: str) -> list[str]:
     return [flag for flag in TINY if not flag.startswith(names)]
 
 
+def cache_in(folder: pathlib.Path) -> dict[str, str]:
+    """What lets processes share their programs: compiling takes longer than all the rest."""
+    return {
+        "JAX_COMPILATION_CACHE_DIR": str(folder),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+
+
 CONVS = ("--frozen_depth=convs", "--latent_dtype=uint8")
 
 

@@ -22,10 +22,9 @@ from tests import runs
 
 @pytest.fixture(scope="module", autouse=True)
 def compile_once_in_processes(tmp_path_factory):
-    """The processes of runs share what they compile."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+        for name, value in runs.cache_in(tmp_path_factory.mktemp("cache")).items():
+            patch.setenv(name, value)
         yield
 
 

@@ -185,3 +185,12 @@ def test_the_documented_task_of_ones_own_trains(tmp_path, monkeypatch):
         build.parse_task("gymnasium:dotz:Dot-v0")
     with pytest.raises(UnknownTask, match="Did you mean Dot-v0"):
         build.parse_task("gymnasium:dots:Dott-v0")
+
+
+def test_a_run_trains_freezes_and_evaluates(tmp_path):
+    flags = tiny_without("--task", "--action_repeat")
+    assert (
+        run.main([f"--task={HILL}", "--action_repeat=50", *flags, f"--logdir={tmp_path}/run"]) == 0
+    )
+    assert [step for step, _ in of(read_metrics(tmp_path / "run"), "freeze/step")] == [40]
+    assert [row["step"] for row in read_evals(tmp_path / "run")] == ["0", "20", "40", "60"]

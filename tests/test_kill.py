@@ -14,7 +14,7 @@ import sys
 import time
 
 import pytest
-from runs import TINY, assert_same_run, of, read_checkpoint, read_evals, read_metrics
+from runs import TINY, assert_same_run, cache_in, of, read_checkpoint, read_evals, read_metrics
 
 STEPS, FREEZE = 120, 60
 # The step of the freeze ends an episode, and a line says so just before it: a kill can be aimed.
@@ -26,13 +26,9 @@ class Killable:
 
     def __init__(self, logdir, cache, flags=FLAGS):
         self.logdir, self.started = logdir, time.time()
-        environment = os.environ | {
-            "JAX_COMPILATION_CACHE_DIR": str(cache),  # or every start would compile for long
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        }
         self.process = subprocess.Popen(
             [sys.executable, "-m", "seer_jax.run", *flags, f"--logdir={logdir}"],
-            env=environment,
+            env=os.environ | cache_in(cache),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

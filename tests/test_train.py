@@ -293,8 +293,9 @@ def test_random_actions_first_and_then_such_that_explore(tmp_path):
         ("never", None),
     ],
 )
-def test_runs_pass_the_freeze(tmp_path, freeze_step, frozen_rows):
+def test_runs_pass_the_freeze(tmp_path, capsys, freeze_step, frozen_rows):
     state = run(tmp_path, freeze_step=freeze_step)
+    assert ("The encoder never freezes" in capsys.readouterr().out) == (freeze_step == 25)
     items, progress = read_checkpoint(tmp_path)
     lines = read_metrics(tmp_path)
     frozen = frozen_rows is not None
@@ -420,6 +421,21 @@ def test_latents_have_room_for_fewer_as_many_or_more_rows(tmp_path, capacity):
         assert rewards(run.replay) == frames[-capacity:]
         step_to(run, 15)
         assert rewards(run.replay) == (frames + [204, 205, 0, 301])[-capacity:]
+
+
+def test_the_encoder_stays_as_it_was_at_the_freeze(tmp_path):
+    with open_run(tmp_path) as run:
+        copy = lambda: jax.tree.map(np.array, run.state.encoder)
+        fresh = copy()
+        step_to(run, 12)
+        assert any(
+            (a != b).any() for a, b in zip(*map(jax.tree.leaves, (fresh, copy())), strict=True)
+        )
+        run.freeze_if_due()
+        frozen = copy()
+        step_to(run, 24)
+        run.evaluate()
+        assert_same_arrays(copy(), frozen)
 
 
 # One step, looked at closely.
@@ -661,18 +677,3 @@ def test_above_frozen_convolutions_a_resumed_run_ends_like_another(tmp_path, dep
             run(tmp_path / f"at{steps}", Env(steps + 2, crash), **depth)
         run(tmp_path / f"at{steps}", **depth)
         assert_same_run(tmp_path / f"at{steps}", tmp_path / "whole")
-
-
-def test_the_encoder_stays_as_it_was_at_the_freeze(tmp_path):
-    with open_run(tmp_path) as run:
-        copy = lambda: jax.tree.map(np.array, run.state.encoder)
-        fresh = copy()
-        step_to(run, 12)
-        assert any(
-            (a != b).any() for a, b in zip(*map(jax.tree.leaves, (fresh, copy())), strict=True)
-        )
-        run.freeze_if_due()
-        frozen = copy()
-        step_to(run, 24)
-        run.evaluate()
-        assert_same_arrays(copy(), frozen)
