@@ -12,8 +12,9 @@ PYENV := $(HOME)/.pyenv/versions
 # The first that can make a virtual environment. pyenv's shims are on PATH even for versions that
 # are not active, and Debian's Python may lack ensurepip: only running one tells.
 PYTHON ?= $(shell for python in \
-	python3.12 $(PYENV)/3.12*/bin/python python3.11 $(PYENV)/3.11*/bin/python python3; do \
-	"$$python" -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' \
+	python3.12 $(PYENV)/3.12*/bin/python python3.13 $(PYENV)/3.13*/bin/python \
+	python3.11 $(PYENV)/3.11*/bin/python python3; do \
+	"$$python" -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
 	>/dev/null 2>&1 && echo "$$python" && break; done)
 # Without --no-compile two fifths of the time go to modules that are mostly never imported.
 INSTALL := .venv/bin/python -m pip install --no-compile --quiet --disable-pip-version-check -c constraints.txt
@@ -40,7 +41,7 @@ format: .venv/installed
 .venv/installed: setup.cfg constraints.txt
 	@python='$(PYTHON)'; \
 	if [ -z "$$python" ]; then \
-		echo "Found no Python 3.11 or 3.12 that can make a virtual environment. Install one" \
+		echo "Found no Python 3.11 to 3.13 that can make a virtual environment. Install one" \
 			"(Debian: apt install python3 python3-venv) or name it: make PYTHON=/path/to/python" >&2; \
 		exit 2; \
 	fi; \
@@ -50,6 +51,8 @@ format: .venv/installed
 	fi
 	@echo "Installing the packages into .venv: some minutes the first time"
 	@$(INSTALL) -e '.[dev]'
+# On Python 3.13: setup.cfg says why.
+	@.venv/bin/python -c 'import dm_control' 2>/dev/null || $(INSTALL) --no-deps dm_control
 	@touch $@
 
 # Apart, because EnvPool and its games are most of a gigabyte, and `make run` needs none of it.

@@ -72,11 +72,11 @@ def _guarded(check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
 
 def check_machine() -> Iterator[Finding]:
     """Python, operating system, cores, memory."""
-    supported = (3, 11) <= sys.version_info[:2] < (3, 13)
+    supported = (3, 11) <= sys.version_info[:2] < (3, 14)
     yield Finding(
         "python",
         f"{platform.python_version()} ({sys.executable})",
-        fix=None if supported else "use Python 3.11 or 3.12",
+        fix=None if supported else "use Python 3.11 to 3.13",
         fatal=not supported,
     )
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
@@ -90,14 +90,17 @@ def check_packages() -> Iterator[Finding]:
 
     for text in importlib.metadata.requires("seer_jax") or ():
         wanted = Requirement(text)
-        if wanted.marker is not None:  # of an extra
-            continue
+        install = "pip install"
+        if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
+            if wanted.name != "dm_control":  # of an extra, or for another Python
+                continue
+            install += " --no-deps"  # on Python 3.13: setup.cfg says why
         version = _version(wanted.name)
         good = version is not None and wanted.specifier.contains(version, prereleases=True)
         yield Finding(
             wanted.name,
             version or "not installed",
-            fix=None if good else f"pip install '{wanted}'",
+            fix=None if good else f"{install} '{wanted.name}{wanted.specifier}'",
             fatal=not good,
         )
     for name, tasks in (("envpool", "Alien"), ("gymnasium", "gymnasium:...")):

@@ -7,6 +7,7 @@ dm_control is imported inside functions, because it binds to an OpenGL backend o
 
 import importlib.util
 import math
+import sys
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -91,7 +92,8 @@ def task_names() -> list[str]:
 def _suite() -> Any:
     """Imports `dm_control.suite`, after choosing the OpenGL backend that it will bind to."""
     if importlib.util.find_spec("dm_control") is None:
-        raise UserError("dm_control is not installed: pip install dm_control 'mujoco>=3.17,<4'")
+        install = "--no-deps dm_control" if sys.version_info >= (3, 13) else "dm_control"
+        raise UserError(f"dm_control is not installed: pip install {install} 'mujoco>=3.17,<4'")
     backend = gl.select()
     try:
         from dm_control import suite
