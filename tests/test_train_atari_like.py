@@ -4,7 +4,6 @@ Two environments' episodes last 5, 3, 5, ... and 3, 5, 3, ... steps, which is sm
 along by hand; the agent is Rainbow.
 """
 
-import contextlib
 import dataclasses
 
 import numpy as np
@@ -77,7 +76,21 @@ def run(logdir, env=None, **changes):
     return train.train(config, logdir, env, make_env, AGENT, show_progress=False)
 
 
-@pytest.mark.parametrize("num_envs", [1, 2, 3])
+def run_until_it_fails(logdir, env, passes, **changes):
+    """As if the machine had failed after so many passes."""
+    step, left = env.step, iter(range(passes))
+
+    def step_or_fail(action):
+        if next(left, None) is None:
+            raise RuntimeError("the machine failed")
+        return step(action)
+
+    env.step = step_or_fail
+    with pytest.raises(RuntimeError, match="the machine failed"):
+        run(logdir, env, **changes)
+
+
+@pytest.mark.parametrize("num_envs", [1, 2])
 def test_every_step_of_every_environment_counts(tmp_path, num_envs):
     run(tmp_path, num_envs=num_envs)
     items, progress = read_checkpoint(tmp_path)
@@ -104,6 +117,22 @@ def test_evaluation_counts_the_same_number_of_episodes_of_each_environment(tmp_p
     assert mean == np.mean([total(0, 5), total(1, 3), total(0, 3), total(1, 5)])
 
 
+def test_an_episode_that_cannot_go_on_ends_as_by_a_time_limit(tmp_path):
+    run_until_it_fails(tmp_path, Unrestorable(), passes=14)
+    cut = read_checkpoint(tmp_path)[1]["iteration"]
+    run_until_it_fails(tmp_path, Unrestorable(), passes=14)
+    items, progress = read_checkpoint(tmp_path)
+    rows = {name: items["replay"][f".rows.{name}"] for name in ("step_type", "discount")}
+    cut -= progress["iteration"] - items["replay"][".size"]  # its row, where older ones are gone
+    assert rows["step_type"][cut].tolist() == [LAST] * 2 and rows["discount"][cut].all()
+    assert {length for _, length in of(read_metrics(tmp_path), "train/length")} <= {3, 5}
+    for env in range(2):
+        step_type = rows["step_type"][:, env]
+        for before, after in zip(step_type[:-1], step_type[1:], strict=True):
+            assert (before == LAST) == (after == FIRST)
+    assert progress["step"] >= 40
+
+
 @pytest.mark.parametrize(
     ("replay", "latent_dtype"),
     [("uniform", "float32"), ("prioritised", "bfloat16"), ("prioritised", "uint8")],
@@ -112,17 +141,8 @@ def test_a_stopped_run_ends_like_an_uninterrupted_one(tmp_path, replay, latent_d
     changes = dict(replay=replay, latent_dtype=latent_dtype)
     run(tmp_path / "whole", **changes)
 
-    def crash():
-        raise RuntimeError("as if the machine had failed")
-
     for passes in (13, 8, 9):  # before the freeze, at it, after it
-        env = make_env()
-        step, count = env.step, iter(range(passes))
-        env.step = lambda action, step=step, count=count: (
-            step(action) if next(count, None) is not None else crash()
-        )
-        with contextlib.suppress(RuntimeError):
-            run(tmp_path / "crashed", env, **changes)
+        run_until_it_fails(tmp_path / "crashed", make_env(), passes, **changes)
     run(tmp_path / "crashed", **changes)
     assert_same_run(tmp_path / "crashed", tmp_path / "whole")
     items, _ = read_checkpoint(tmp_path / "whole")
@@ -136,19 +156,3 @@ def test_a_stopped_run_ends_like_an_uninterrupted_one(tmp_path, replay, latent_d
     clipped = of(read_metrics(tmp_path / "whole"), "latent/clipped")
     # At the freeze, and watched after it.
     assert (len(clipped) > 2) == bool(clipped) == (latent_dtype == "uint8")
-
-
-def test_an_episode_that_cannot_go_on_ends_as_by_a_time_limit(tmp_path):
-    run(tmp_path, Unrestorable(), num_steps=20, checkpoint_every=7)
-    cut = read_checkpoint(tmp_path)[1]["iteration"]
-    run(tmp_path, Unrestorable(), num_steps=40)
-    items, progress = read_checkpoint(tmp_path)
-    rows = {name: items["replay"][f".rows.{name}"] for name in ("step_type", "discount")}
-    cut -= progress["iteration"] - items["replay"][".size"]  # its row, where older ones are gone
-    assert rows["step_type"][cut].tolist() == [LAST] * 2 and rows["discount"][cut].all()
-    assert {length for _, length in of(read_metrics(tmp_path), "train/length")} <= {3, 5}
-    for env in range(2):
-        step_type = rows["step_type"][:, env]
-        for before, after in zip(step_type[:-1], step_type[1:], strict=True):
-            assert (before == LAST) == (after == FIRST)
-    assert progress["step"] >= 40
