@@ -36,27 +36,24 @@ CONFIG = Config(
     video=False,
     agent=rainbow.Config(hidden_size=8, n_step=3, target_every=5),
 )
-SPEC = dict(
-    lengths=(5, 3),
-    terminals=(False, True),
-    num_actions=3,
-    obs_shape=(25, 25, 1),
-    action_repeat=4,
-    stack_pad="zeros",
-)
 
 
-def make_env(num_envs=CONFIG.num_envs):
-    env = FakeEnv(num_envs, **SPEC)
-    env.spec = env.spec._replace(reference_scores=(0.0, 10.0))
-    return env
+class Env(FakeEnv):
+    def __init__(self, num_envs=CONFIG.num_envs):
+        super().__init__(
+            num_envs,
+            lengths=(5, 3),
+            terminals=(False, True),
+            num_actions=3,
+            obs_shape=(25, 25, 1),
+            action_repeat=4,
+            stack_pad="zeros",
+        )
+        self.spec = self.spec._replace(reference_scores=(0.0, 10.0))
 
 
-class Unrestorable(FakeEnv):
+class Unrestorable(Env):
     """Begins a new episode when it is restored, as EnvPool's games do."""
-
-    def __init__(self):
-        super().__init__(CONFIG.num_envs, **SPEC)
 
     def set_state(self, state):
         self._episode = np.array(state["episode"])
@@ -66,14 +63,14 @@ class Unrestorable(FakeEnv):
 
 pytestmark = pytest.mark.usefixtures("compile_once")
 
-AGENT = rainbow.make(CONFIG.agent, make_env().spec, CONFIG.frame_stack)
+AGENT = rainbow.make(CONFIG.agent, Env().spec, CONFIG.frame_stack)
 
 
 def run(logdir, env=None, **changes):
     logdir.mkdir(exist_ok=True)
     config = dataclasses.replace(CONFIG, **changes)
-    env = env or make_env(config.num_envs)
-    return train.train(config, logdir, env, make_env, AGENT, show_progress=False)
+    env = env or Env(config.num_envs)
+    return train.train(config, logdir, env, Env, AGENT, show_progress=False)
 
 
 def run_until_it_fails(logdir, env, passes, **changes):
@@ -142,7 +139,7 @@ def test_a_stopped_run_ends_like_an_uninterrupted_one(tmp_path, replay, latent_d
     run(tmp_path / "whole", **changes)
 
     for passes in (13, 8, 9):  # before the freeze, at it, after it
-        run_until_it_fails(tmp_path / "crashed", make_env(), passes, **changes)
+        run_until_it_fails(tmp_path / "crashed", Env(), passes, **changes)
     run(tmp_path / "crashed", **changes)
     assert_same_run(tmp_path / "crashed", tmp_path / "whole")
     items, _ = read_checkpoint(tmp_path / "whole")

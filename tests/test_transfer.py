@@ -51,7 +51,8 @@ def test_convolutions_alone_go_either_way(trained, tmp_path):
 
 
 def test_it_need_not_be_frozen_there_and_is_read_again_after_an_early_kill(tmp_path):
-    assert run.main([*TINY, "--num_steps=30", f"--logdir={tmp_path}/pixels"]) == 0
+    never = ("--freeze_step=never", "--num_steps=40")  # a replay, and programs, as of `trained`
+    assert run.main([*TINY, *never, f"--logdir={tmp_path}/pixels"]) == 0
     logdir = tmp_path / "run"
     logdir.mkdir()
     config = run.parse(flags(logdir, tmp_path / "pixels"))
