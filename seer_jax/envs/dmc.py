@@ -92,8 +92,9 @@ def task_names() -> list[str]:
 def _suite() -> Any:
     """Imports `dm_control.suite`, after choosing the OpenGL backend that it will bind to."""
     if importlib.util.find_spec("dm_control") is None:
-        install = "--no-deps dm_control" if sys.version_info >= (3, 13) else "dm_control"
-        raise UserError(f"dm_control is not installed: pip install {install} 'mujoco>=3.17,<4'")
+        no_labmaze = sys.version_info >= (3, 13)  # setup.cfg says why
+        install = "--no-deps dm_control" if no_labmaze else "dm_control 'mujoco>=3.17,<4'"
+        raise UserError(f"dm_control is not installed: pip install {install}")
     backend = gl.select()
     try:
         from dm_control import suite
