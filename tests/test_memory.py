@@ -19,7 +19,10 @@ import jax, jax.numpy as jnp
 from seer_jax import memory
 
 def three_temporaries(x):
-    return sum(each[:1] for each in jax.lax.optimization_barrier((x + 1, x * 2, x - 3)))
+    "What a loop of unknown length goes on with has memory of its own in every version of XLA."
+    step = lambda _, xs: (xs[0] + 1, xs[1] * 2, xs[2] - 3)
+    xs = jax.lax.fori_loop(0, 1 + x[0].astype(int), step, (x, x, x))
+    return sum(each[:1] for each in xs)
 
 def share_fetched(calls=8):
     "Of the pages that a call needs, how many come from the system."
