@@ -87,7 +87,7 @@ def run_until_it_fails(logdir, env, passes, **changes):
         run(logdir, env, **changes)
 
 
-@pytest.mark.parametrize("num_envs", [1, 2])
+@pytest.mark.parametrize("num_envs", [1, 2, 3])
 def test_every_step_of_every_environment_counts(tmp_path, num_envs):
     run(tmp_path, num_envs=num_envs)
     items, progress = read_checkpoint(tmp_path)
