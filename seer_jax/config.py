@@ -41,8 +41,8 @@ class Config:
     seed: int = 0
     """What parameters, environment and all sampling begin from."""
     num_steps: int = 80_000
-    """Length of the run, agent steps. With more of them, and the same freeze_step, a run that has
-    ended goes on."""
+    """Length of the run, agent steps. A larger one, with the freeze_step that the run had, makes a
+    run that has ended go on."""
     freeze_step: int | Literal["never", "auto"] = 10_000
     """Agent step at which the encoder freezes and replay turns into latents; never to keep training
     it; auto to freeze once returns have risen and the latents of a probe batch hardly move, or at
@@ -60,13 +60,13 @@ class Config:
     """With freeze_step=auto: the step of the first look at the encoder. It is compared with itself
     at half the step, so none freezes before twice this one."""
     freeze_latest: int = 66_666
-    """With freeze_step=auto: the step that freezes in any case."""
+    """With freeze_step=auto: the step at which the encoder freezes at the latest."""
     freeze_movement: float = 0.05
-    """With freeze_step=auto: the share of its way, in terms of linear CKA, that the encoder may
-    have gone in the newer half of its training to be frozen."""
+    """With freeze_step=auto: freeze once the encoder has made at most this share of its way, by
+    linear CKA, in the newer half of its training."""
     freeze_patience: int = 1
-    """With freeze_step=auto: looks in a row that must find it so. Between two the step grows by
-    19%."""
+    """With freeze_step=auto: how many looks in a row must find it so. From one look to the next the
+    step grows by 19%."""
     num_copies: int = 4
     """K, latents of independent random crops stored for each observation. For curl_sac; rainbow
     crops nothing and takes 1."""
@@ -85,9 +85,9 @@ class Config:
     replay: Literal["uniform", "prioritised"] = "uniform"
     """How transitions are drawn."""
     priority_exponent: float = 0.5
-    """Power of the errors that priorities are (prioritised replay)."""
+    """With prioritised replay: a priority is the error to this power."""
     priority_beta: float = 0.4
-    """How far importance weights make up for priorities at the start; 1 at the end."""
+    """With prioritised replay: exponent of the importance weights at the start; 1 at the end."""
     num_seeds: int = 1
     """S, runs that differ in their seed alone (seed, seed + 1, ...), trained in one process, each
     with an environment of its own. Each has as much replay and as many steps as a run alone, and
