@@ -89,7 +89,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tasks", nargs="+", default=["cartpole_swingup", "walker_walk"])
     parser.add_argument("--preset", default="paper", choices=["paper", "quick", "atari100k"])
-    parser.add_argument("--num_envs", type=int, nargs="+", default=[1])
+    parser.add_argument("--num_envs", type=measure.count, nargs="+", default=[1])
     measure.add_arguments(parser, repeats=9)
     args = parser.parse_args(argv)
     records = []

@@ -34,7 +34,7 @@ from experiments import study
 from experiments.plot_run import COLOURS, plain
 from seer_jax import build, checkpoint, networks, settling
 from seer_jax import config as config_lib
-from seer_jax.train import Run
+from seer_jax.train import CHECKPOINTED, Run
 from seer_jax.types import Agent, Array, PyTree, UserError
 
 MEASURED = ("weights", "cka", "movement")
@@ -63,7 +63,10 @@ def read_run(logdir: pathlib.Path) -> tuple[config_lib.Config, Agent, dict[int, 
         agent = build.make_agent(config, env.spec)
         run = Run(config, logdir, env, lambda: env, agent)
         with contextlib.closing(run):
-            run.restore_or_start()
+            # Read only: the run itself would delete what cannot be read.
+            restored = checkpoint.restore_once(logdir / "checkpoints", CHECKPOINTED)
+            assert restored is not None  # there are two or more
+            run.resume(*restored)
             probe = run.functions.draw_probe(run.replay, run.keys.freeze)
             first = run.functions.init(run.keys.init)
     encoders = {0: first.encoder}

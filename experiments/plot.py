@@ -28,7 +28,7 @@ import numpy as np
 from scipy import stats
 
 from experiments import study
-from experiments.plot_run import COLOURS, plain
+from experiments.plot_run import COLOURS, plain, save
 from seer_jax.config import is_atari, is_gymnasium
 from seer_jax.envs.atari import REFERENCE_SCORES
 from seer_jax.types import UserError
@@ -53,7 +53,7 @@ class Curves(NamedTuple):
 def curves(rows: Rows, task: str, method: str) -> Curves:
     """Curves of one method on one task, as far as all of its seeds have got."""
     ours = [row for row in rows if (row["task"], row["method"]) == (task, method)]
-    seeds = sorted({row["seed"] for row in ours})
+    seeds = sorted({row["seed"] for row in ours}, key=int)
     if len({(row["seed"], row["step"]) for row in ours}) < len(ours):
         raise UserError(f"Two files have runs of {method} on {task} with the same seed: name one.")
     runs = [[row for row in ours if row["seed"] == seed] for seed in seeds]
@@ -178,7 +178,7 @@ def summary(rows: Rows) -> list[str]:
         f"{'':{width}}{'runs':>5}{'IQM of normalised return':>30}{f'P({methods[0]} better)':>26}"
     ]
     for method in methods:
-        middle = interquartile_mean(*final[method], axis=-1)
+        middle = float(interquartile_mean(*final[method], axis=-1))
         line = f"{method:{width}}{sum(map(len, final[method])):5}"
         line += f"{middle:14.3f} {_between(final[method], interquartile_mean):15}"
         if method != methods[0]:
@@ -189,8 +189,16 @@ def summary(rows: Rows) -> list[str]:
 
 
 def interquartile_mean(*by_task: np.ndarray, axis: int) -> np.ndarray:
-    """Mean of the middle half of all runs."""
-    return stats.trim_mean(np.concatenate(by_task, axis=axis), 0.25, axis=axis)
+    """Mean of the middle half of all runs, each task with the same weight, however many it has."""
+    assert axis == -1
+    runs = np.concatenate(by_task, axis=-1)
+    weight = np.concatenate([np.full(x.shape, 1 / x.shape[-1]) for x in by_task], axis=-1)
+    order = np.argsort(runs, axis=-1)
+    runs, weight = (np.take_along_axis(x, order, -1) for x in (runs, weight))
+    weight /= len(by_task)
+    end = np.cumsum(weight, axis=-1)
+    inside = np.clip(end, 0.25, 0.75) - np.clip(end - weight, 0.25, 0.75)
+    return np.asarray(np.sum(runs * inside, axis=-1) / 0.5)
 
 
 def improvement(*by_task: np.ndarray, axis: int) -> np.ndarray:
@@ -234,10 +242,7 @@ def main(argv: list[str] | None = None) -> None:
                 parser.error(f"no runs of {', '.join(sorted(unknown))}, but of {', '.join(known)}")
             rows = [row for row in rows if row["method"] in args.methods]
             rows.sort(key=lambda row: args.methods.index(row["method"]))
-        figure = draw(rows, args.published, args.against)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(out, dpi=130)
-        print(f"wrote {out}")
+        save(draw(rows, args.published, args.against), out, dpi=130)
         try:
             print(*summary(rows), sep="\n")
         except UserError as error:  # the figure is worth having by itself

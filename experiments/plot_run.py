@@ -126,6 +126,22 @@ def _read_freeze(path: pathlib.Path) -> float | None:
     return None
 
 
+def save(figure: matplotlib.figure.Figure, out: pathlib.Path, dpi: int) -> None:
+    """Writes a figure and says where.
+
+    Raises:
+        UserError: if it cannot be written.
+    """
+    if not out.suffix:
+        raise UserError(f"{out} must end in a format, as .png or .pdf.")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(out, dpi=dpi)
+    except (OSError, ValueError) as error:  # the latter for an ending that is no format
+        raise UserError(f"{out} cannot be written: {error}") from error
+    print(f"wrote {out}")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -137,12 +153,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     out = options.out or options.logdir[0] / "curve.png"
     try:
-        figure = draw([read_curve(logdir) for logdir in options.logdir])
+        save(draw([read_curve(logdir) for logdir in options.logdir]), out, dpi=160)
     except UserError as error:
         parser.error(str(error))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=160)
-    print(f"wrote {out}")
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ def main(argv: list[str] | None = None) -> None:
     """Prints the table and writes the records."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("logdir", nargs="+", type=pathlib.Path, help="run folder")
-    parser.add_argument("--states", type=int, default=2_400)
+    parser.add_argument("--states", type=measure.count, default=2_400)
     measure.add_arguments(parser)
     args = parser.parse_args(argv)
     records: list[dict[str, Any]] = []

@@ -149,6 +149,13 @@ def has_ended(config: Config) -> bool:
     return any(x.name.isdigit() and int(x.name) >= config.num_steps for x in steps)
 
 
+def same_run(one: Config, other: Config) -> bool:
+    """Whether two configurations make the same run, wherever it and what it takes may lie."""
+    of_no_matter = ("logdir", "keep_checkpoints", "encoder_from")
+    shared = {name: getattr(other, name) for name in of_no_matter}
+    return dataclasses.replace(one, **shared) == other
+
+
 def describe(command: list[str], cores: int) -> dict[str, str]:
     """Where figures come from that are measured now: `CONTEXT`, the columns beside them."""
     machine = measure.machine()
@@ -293,10 +300,7 @@ class Runs:
             theirs = run_lib.parse(shlex.split(row["command"])[3:])
         except (UserError, SystemExit):  # flags of another version
             return False
-        of_no_matter = {
-            name: getattr(ours, name) for name in ("logdir", "keep_checkpoints", "encoder_from")
-        }
-        return row["task"] == self.task and dataclasses.replace(theirs, **of_no_matter) == ours
+        return row["task"] == self.task and same_run(theirs, ours)
 
     def _command(self, task: str, seed: int) -> list[str]:
         command = ["python", "-m", "seer_jax.run", f"--task={task}", f"--preset={self.preset}"]
@@ -335,6 +339,11 @@ def make_runs(runs: Runs, missing: dict[int, list[str]], jobs: int, results: pat
         for methods, seed in work
         for method in methods
     }
+    for config in configs.values():
+        if has_ended(config) and not same_run(config_lib.read(pathlib.Path(config.logdir)), config):
+            raise UserError(
+                f"{config.logdir} holds a run made with other flags: name another --folder."
+            )
     cores = sorted(os.sched_getaffinity(0))
     free: queue.SimpleQueue[int | None] = queue.SimpleQueue()
     for core in cores[:jobs] if jobs > 1 else [None]:
@@ -426,7 +435,7 @@ def run_study(study: Study, description: str, argv: list[str] | None = None) -> 
             if method in args.methods and seed in args.seeds and not runs.made(row):
                 raise UserError(
                     f"{results} holds runs made with other flags ({row['command']}): name another "
-                    "file with --results."
+                    "file with --results, and another --folder."
                 )
         left = sum(map(len, missing.values()))
         if left < (of := len(missing) * len(args.methods)):

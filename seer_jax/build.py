@@ -4,6 +4,8 @@ import functools
 import math
 from collections.abc import Callable
 
+import jax
+
 from seer_jax.agents import curl_sac, rainbow
 from seer_jax.config import Config, episodes_vary, is_atari, is_gymnasium
 from seer_jax.envs import atari, dmc, gymnasium, parallel
@@ -95,12 +97,27 @@ def _make_atari(config: Config, num_envs: int, training: bool) -> Env:
     )
 
 
+def _check_jax() -> None:
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # the latter for want of CUDA's libraries
+        asked = jax.config.jax_platforms
+        raise UserError(
+            f"JAX finds no device with JAX_PLATFORMS={asked} ({error}): unset it, or install JAX "
+            "for that platform, as for GPUs by pip install 'seer_jax[cuda]'."
+        ) from error
+    if jax.config.jax_enable_x64:
+        raise UserError("seer_jax computes in 32 bits: unset JAX_ENABLE_X64.")
+
+
 def make_agent(config: Config, spec: EnvSpec) -> Agent:
     """The agent of a run.
 
     Raises:
-        UserError: if agent, environment and storage of latents do not go together.
+        UserError: if agent, environment and storage of latents do not go together, or JAX cannot
+            do what they need.
     """
+    _check_jax()
     if config.num_seeds > 1 and spec.episode_steps is None:
         raise episodes_vary(config.task)
     agent = _MAKE[config.algorithm](config.agent, spec, config.frame_stack)

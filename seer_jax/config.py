@@ -172,6 +172,8 @@ def read(logdir: pathlib.Path) -> Config:
         return Config(**fields, agent=_AGENTS[fields["algorithm"]](**agent))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"{logdir} holds no run: there is no {path}.") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(
             f"{path} is damaged or of another version ({error}): restore it, or choose another "

@@ -119,7 +119,13 @@ def check_jax() -> Iterator[Finding]:
     import jax
     import jax.numpy as jnp
 
-    devices = jax.devices()
+    try:
+        devices = jax.devices()
+    except (RuntimeError, AssertionError) as error:  # the latter for want of CUDA's libraries
+        text = f"none with JAX_PLATFORMS={jax.config.jax_platforms} {error}"
+        fix = "unset JAX_PLATFORMS, or install JAX for that platform"
+        yield Finding("jax devices", text, fix=fix, fatal=True)
+        return
     kinds = ", ".join(sorted({device.device_kind for device in devices}))
     cpu = devices[0].platform == "cpu"
     # Looked for in the file system: asking the driver needs libraries that may be what is missing.

@@ -20,7 +20,7 @@ from seer_jax.config import Config, parse_bytes
 from seer_jax.replay import Reader, Replay
 from seer_jax.types import Agent, Array, EnvSpec, Key, PyTree, Row, UserError
 
-_SCALE_ROWS = 2_048  # rows from which the scale of 8-bit latents is taken
+_SCALE_ROWS = 2_048  # of a learner, from which the scale of 8-bit latents is taken
 _SHORT_EPISODE = 10  # steps
 
 
@@ -208,7 +208,8 @@ def to_latents(
     encoded = held
     scale = None
     if dtype in quantise.LARGEST_CODE:
-        ages = np.linspace(first, size - 1, -(-_SCALE_ROWS // chunk) * chunk).astype(int)
+        sampled = min(_SCALE_ROWS if several else _SCALE_ROWS // replay.rows.reward.shape[1], held)
+        ages = np.linspace(first, size - 1, -(-sampled // chunk) * chunk).astype(int)
         # Numbers from size on: the chunks below have those before it.
         latents = (encode(replay, age, size + i) for i, age in enumerate(ages.reshape(-1, chunk)))
         scale = quantise.fit(latents, dtype, several)

@@ -20,11 +20,16 @@ from seer_jax.types import Array, Key
 
 _orthogonal = nn.initializers.orthogonal()
 
-# Up to so many, as in acting, two products cost less than weights with noise on them.
 _FEW_SAMPLES = 8
 
 Noise = tuple[Array, Array]  # of a layer's inputs and outputs
 Dtype = jnp.dtype | None  # None: the inputs'
+
+
+def adds_noise_apart(samples: int) -> bool:
+    """Whether a noisy layer takes two products, with means and with spreads: of few samples, as in
+    acting, they cost less than weights with noise on them."""
+    return samples <= _FEW_SAMPLES
 
 
 def narrow(compute_dtype: str) -> Dtype:
@@ -273,7 +278,7 @@ class NoisyDense(nn.Module):
         bias_sigma = self.param("bias_sigma", nn.initializers.constant(spread[1]), (self.features,))
         if noise is not None:
             bias = bias + bias_sigma * noise[1]
-            if batch <= _FEW_SAMPLES:
+            if adds_noise_apart(batch):
                 x, kernel, kernel_sigma, bias, *noise = nn.dtypes.promote_dtype(
                     x, kernel, kernel_sigma, bias, *noise, dtype=self.dtype
                 )

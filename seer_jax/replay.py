@@ -106,25 +106,26 @@ def trimmed_shape(held: int, row: Row, prioritised: bool, scale: PyTree) -> Repl
 
 
 def untrimmed(replay: Replay, capacity: int, init: Callable[..., Replay] = init) -> Replay:
-    """Takes `trimmed` back into a ring with room for `capacity` rows, made by `init`; with room for
-    more than before, as when a run becomes longer, a full ring begins at its oldest row."""
+    """Takes `trimmed` back into a ring with room for `capacity` rows, made by `init`. With another
+    room than before, as when a run becomes longer, the ring begins at its oldest row, or with less
+    at the oldest that it has room for."""
     row = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), replay.rows)
     values = lambda replay: replay.priorities and replay.priorities.values
     whole = init(capacity, row, replay.priorities is not None)
     held, target = (replay.rows, values(replay)), (whole.rows, values(whole))
-    size, position = len(replay.rows.reward), replay.position
-    oldest = 0
-    if size < capacity:
-        oldest, position = int(position) % max(size, 1), jnp.asarray(size, jnp.int32)
+    held_rows, position = len(replay.rows.reward), int(replay.position)
+    size, oldest = min(held_rows, capacity), 0
+    if held_rows != capacity:
+        oldest, position = position + held_rows - size, size % capacity
     for start in range(0, size, _ROWS):
-        index = np.arange(oldest + start, oldest + min(start + _ROWS, size)) % size
+        index = np.arange(oldest + start, oldest + min(start + _ROWS, size)) % held_rows
         part = jax.tree.map(lambda x: x[index], held)  # noqa: B023
         target = write_rows(target, part, start)
     rows, written = target
     return Replay(
         rows,
-        jnp.asarray(position),
-        jnp.asarray(replay.size),
+        jnp.asarray(position, jnp.int32),
+        jnp.asarray(size, jnp.int32),
         replay.priorities and Priorities(written, jnp.asarray(replay.priorities.highest)),
         jax.tree.map(jnp.asarray, replay.scale),
     )
@@ -151,8 +152,9 @@ def slot(replay: Replay, age: Array) -> Array:
 
 
 def min_rows(n_step: int) -> int:
-    """Rows after which `sample` always finds a start: no two LAST rows are neighbours."""
-    return n_step + 2
+    """Rows after which `sample` always finds a start: at most two LAST rows are neighbours, the
+    second of an episode that a resumed run could not go on with."""
+    return n_step + 3
 
 
 def sample(

@@ -36,6 +36,7 @@ from seer_jax.types import (
     UserError,
 )
 
+CHECKPOINTED = ("state", "replay", "loop", "env")  # the items of a checkpoint
 _CHUNK_IMAGES = 128  # images encoded at a time at the freeze
 _VIDEO_SIZE = 240  # pixels
 _VIDEO_FPS = 30
@@ -114,9 +115,9 @@ def train(
             run.loggers[0].line(f"{logdir} has finished its {config.num_steps:,} steps already.")
         # A restored run is to freeze only if it is a copy of one that freezes later
         # (experiments.study).
-        if run.freeze_if_due() or to_evaluate:
-            if not run.evaluate(stop_requested):  # what the folder holds leads here again
-                raise Interrupted(f"Stopped at step {run.progress.step}, in its evaluation.")
+        run.freeze_if_due()
+        if to_evaluate and not run.evaluate(stop_requested):  # what is there leads here again
+            raise Interrupted(f"Stopped at step {run.progress.step}, in its evaluation.")
         run.loop(stop_requested)
     return seeds.together(run.state)
 
@@ -158,7 +159,8 @@ class Run:
         # With freeze_step=auto until it freezes: the encoders of the last looks, newest last.
         self.looks: list[PyTree] = []
         self.began = time.perf_counter()
-        self.reported = (self.began, 0, 0)  # when, at which step and update
+        # When, at which step and update; pauses to evaluate and save move it on.
+        self.reported = (self.began, 0, 0)
         self.progress = Progress()
         self.forget_episodes()
 
@@ -203,12 +205,15 @@ class Run:
             due = lambda every: last or progress.step // every > before // every  # noqa: B023
             if due(config.log_every):
                 self.report()
+            paused = time.perf_counter()
             evaluated = not due(config.eval_every) or self.evaluate(stop_requested)
             if stop_requested() and not (last and evaluated):
                 self.save()
                 raise Interrupted(f"Stopped at step {progress.step}, after a checkpoint.")
             if due(config.checkpoint_every):
                 self.save()
+            then, step, updates = self.reported
+            self.reported = (then + time.perf_counter() - paused, step, updates)
 
     def step(self) -> None:
         """One pass: act, store, learn, simulate. An environment that only resets takes no step."""
@@ -281,16 +286,13 @@ class Run:
         progress.newest_returns = [*progress.newest_returns, episode_return][-settling.EPISODES :]
         progress.episode_return[env], progress.episode_length[env] = 0.0, 0
 
-    def freeze_if_due(self) -> bool:
-        """Freezes when it is time to; says whether it did."""
+    def freeze_if_due(self) -> None:
+        """Freezes when it is time to."""
         last = self.config.last_freeze_step
         if last is None or self.state.frozen is not None:
-            return False
-        due = self.progress.step >= last
-        due = due or (self.config.freeze_step == "auto" and self.settled())
-        if due:
+            return
+        if self.progress.step >= last or (self.config.freeze_step == "auto" and self.settled()):
             self.freeze()
-        return due
 
     def say_what_will_not_be(self) -> None:
         """Of what its flags seem to ask for."""
@@ -511,7 +513,7 @@ class Run:
 
     def restore_or_start(self) -> bool:
         """Takes up the newest checkpoint, or begins; says whether it began."""
-        restored = self.checkpoints.restore(("state", "replay", "loop", "env"))
+        restored = self.checkpoints.restore(CHECKPOINTED)
         if restored is None:
             self.start()
         else:

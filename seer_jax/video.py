@@ -40,7 +40,7 @@ def write_video(path: pathlib.Path, frames: Sequence[np.ndarray], fps: float) ->
         "-f", "rawvideo", "-pix_fmt", "rgb24", "-r", str(fps),
         "-s", f"{width + width % 2}x{height + height % 2}", "-i", "-",
         "-c:v", "libx264", "-pix_fmt", "yuv420p", "-movflags", "+faststart",
-        "-f", "mp4", str(temporary),
+        "-f", "mp4", str(temporary.absolute()),  # else "exp:1/..." were a protocol
     ]  # fmt: skip
 
     # imageio_ffmpeg has a writer of its own, but it does not look at ffmpeg's exit status, and a

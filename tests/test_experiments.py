@@ -174,6 +174,26 @@ def test_a_copy_that_freezes_is_the_run_that_froze(copied, tmp_path):
     ]
 
 
+def test_a_copy_killed_after_its_first_evaluation_makes_it_once(copied, tmp_path):
+    """Started again it freezes again, from its source's checkpoint."""
+    name = "cartpole_swingup-quick-40-s0"
+    copy = shutil.copytree(copied / "freezing_step" / name, tmp_path / name)
+    evals = runs.read_evals(copy)
+    for step in (50, 60):
+        shutil.rmtree(copy / "checkpoints" / str(step))
+    assert run.main([*runs.TINY, SMALL_REPLAY, f"--logdir={copy}"]) == 0
+    assert runs.read_evals(copy) == evals
+
+
+def test_an_ended_run_of_other_flags_is_not_taken_for_the_one_asked_for(copied, tmp_path, capsys):
+    flags = runs.tiny_without("--preset", "--no_video", "--freeze_step")
+    study = ["--freeze_steps", "40", "--seeds", "0", f"--folder={copied}", SMALL_REPLAY, *flags]
+    with pytest.raises(SystemExit):
+        freezing_step.main([*study, "--critic_lr=0.5", f"--results={tmp_path}/other.csv"])
+    assert "holds a run made with other flags: name another --folder" in capsys.readouterr().err
+    assert not (tmp_path / "other.csv").exists()
+
+
 def test_a_run_is_remembered_with_what_it_was_made_by(copied, tmp_path, monkeypatch):
     """Added to other results, it is not the work of who adds it; one that goes on is of both."""
     flags = runs.tiny_without("--preset", "--no_video", "--freeze_step")
@@ -228,6 +248,17 @@ def test_an_encoder_comes_to_rest_at_its_last_checkpoint(copied, tmp_path):
         assert [step for step in movement if np.isfinite(movement[step])] == halved
         assert all(movement[step] > 0 for step in halved)
     assert out.with_suffix(".png").exists() and (tmp_path / "convergence_maps.png").exists()
+
+
+def test_comparing_encoders_deletes_no_checkpoint(copied, tmp_path, capsys):
+    name = "cartpole_swingup-quick-never-s0"
+    never = shutil.copytree(copied / "copies" / name, tmp_path / name)
+    spoilt = max((never / "checkpoints" / "60").rglob("*"), key=lambda file: file.stat().st_size)
+    spoilt.write_bytes(spoilt.read_bytes()[:-1])
+    with pytest.raises(SystemExit):
+        convergence.main([str(never), f"--out={tmp_path}/convergence.csv"])
+    assert "(its files are not as they were written)" in capsys.readouterr().out
+    assert spoilt.exists()
 
 
 def test_runs_of_one_seed_are_no_curve_together(copied, tmp_path, capsys):

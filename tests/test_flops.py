@@ -122,6 +122,11 @@ def test_rainbow(encoder):
     counted = flops.xla_count(agent.encode, state.encoder, obs) / BATCH
     assert agent.flops.encode == pytest.approx(counted, rel=CLOSE)
 
+    act = lambda *args: agent.act(*args, greedy=False)
+    one = jax.tree.map(lambda x: arrays(1, *x.shape[1:]), latent)
+    # Beside two products a layer: drawing the noise, most where the latent is small.
+    assert agent.flops.act == pytest.approx(flops.xla_count(act, state, one, KEY), rel=0.15)
+
     def batch(obs):
         scalar = arrays(BATCH)
         return Transition(obs, arrays(BATCH, dtype=jnp.int32), scalar, scalar, obs, scalar)

@@ -455,7 +455,7 @@ def test_plan_refuses_what_does_not_hold_an_episode(kwargs):
 
 def test_plan_accepts_one_episode():
     assert plan(replay_capacity=EPISODE + 1).frame_capacity == EPISODE + 1
-    assert plan(episode_steps=None, replay_capacity=3).frame_capacity == 3
+    assert plan(episode_steps=None, replay_capacity=4).frame_capacity == 4
 
 
 def test_plan_refuses_what_the_machine_does_not_have(monkeypatch):

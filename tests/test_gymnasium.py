@@ -89,6 +89,85 @@ def test_what_does_not_work_is_said_plainly():
     env.close()
 
 
+class Shows(gymnasium.Env):
+    """Shows what it is told to."""
+
+    metadata = {"render_modes": ["rgb_array"]}
+    action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+
+    def __init__(self, render_mode=None, obs=None, space=None, rendered=None, reward=0.0):
+        self.observation_space = space or gymnasium.spaces.Box(0, 1, (2,), np.float32)
+        self.render_mode, self.obs, self.rendered, self.reward = render_mode, obs, rendered, reward
+
+    def reset(self, seed=None, options=None):
+        return self.obs, {}
+
+    def step(self, action):
+        return self.obs, self.reward, False, False, {}
+
+    def render(self):
+        return self.rendered
+
+
+@pytest.fixture
+def shows(monkeypatch):
+    """Makes one as an `Env` of 4 x 4 pixels."""
+    monkeypatch.setattr(adapter, "parse_task", lambda task: task)
+
+    def make_one(**kwargs):
+        name = "Shows-v0"
+        checked = dict(disable_env_checker=True, order_enforce=False)
+        gymnasium.register(name, lambda render_mode: Shows(render_mode, **kwargs), **checked)
+        try:
+            return make(f"gymnasium:{name}", image_size=4)
+        finally:
+            gymnasium.registry.pop(name)
+
+    return make_one
+
+
+def image_space(*shape):
+    return gymnasium.spaces.Box(0, 255, shape, np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        (dict(rendered=np.ones((8, 8, 3))), r"shows float64\[8, 8, 3\], where an agent sees"),
+        (dict(rendered=None), "shows nothing, where an agent sees pictures"),
+        (
+            dict(obs=np.zeros((3, 8, 8), np.uint8), space=image_space(3, 8, 8)),
+            "channels must come last",
+        ),
+        (
+            dict(obs=np.zeros((8, 8, 1), np.uint8), space=image_space(8, 8, 3)),
+            "shows 1 channels, where its observation space says 3",
+        ),
+    ],
+)
+def test_pictures_that_nobody_can_see_are_refused(shows, what, message):
+    with pytest.raises(UserError, match=message):
+        shows(**what)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (8, 8, 1), (8, 8, 3), (8, 8, 4)])
+def test_renders_are_seen_in_three_channels(shows, shape):
+    """Grey ones, and those with transparency as matplotlib's, too."""
+    picture = np.full(shape, 7, np.uint8)
+    if shape[2:] == (4,):
+        picture[..., 3] = 255
+    env = shows(rendered=picture)
+    assert (env.reset().obs == 7).all() and env.spec.obs_shape == (4, 4, 3)
+    assert (env.render(2, 2) == 7).all()
+
+
+def test_a_reward_that_is_no_number_is_not_taken_for_a_diverged_run(shows):
+    env = shows(rendered=np.zeros((8, 8, 3), np.uint8), reward=np.nan)
+    env.reset()
+    with pytest.raises(UserError, match="gave a reward of nan: rewards must be finite"):
+        env.step(np.zeros((1, 1), np.float32))
+
+
 def test_opengl_is_chosen_before_a_module_can_import_mujoco(tmp_path, monkeypatch):
     """MuJoCo binds to what MUJOCO_GL says when it is imported."""
     (tmp_path / "early.py").write_text("import os\nseen = os.environ.get('MUJOCO_GL')\n")

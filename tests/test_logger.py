@@ -218,9 +218,10 @@ def test_a_logdir_that_cannot_be_made_is_a_plain_message(tmp_path):
         open_logger(tmp_path / "file" / "run")
 
 
-def test_video_is_readable_and_has_all_frames_at_even_size(tmp_path):
+def test_video_is_readable_and_has_all_frames_at_even_size(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     frames = [np.full((33, 47, 3), 10 * i, np.uint8) for i in range(12)]
-    path = tmp_path / "video" / "800.mp4"
+    path = pathlib.Path("gymnasium:video", "800.mp4")  # no protocol, though ffmpeg has such names
     video.write_video(path, frames, fps=10)
     assert [p.name for p in path.parent.iterdir()] == ["800.mp4"]
     # Not imageio_ffmpeg.read_frames: it forks with Python code in between, which JAX warns about.

@@ -59,6 +59,8 @@ def test_statistics_by_hand():
     few, many = np.array([1.0, 2, 3, 100]), np.array([2.0, 4])
     assert plot.interquartile_mean(few, axis=-1) == 2.5
     assert plot.interquartile_mean(few, np.array([-50.0, 2, 2, 2]), axis=-1) == 2
+    # Two tasks with the same weight: of the middle half, a run of the one counts like two.
+    assert plot.interquartile_mean(np.array([1.0, 3]), np.array([0.0, 2, 4, 9]), axis=-1) == 2.25
     # Of eight pairs 3 beats 2, and 100 beats both; 2 and 2 are a tie.
     assert plot.improvement(few, many, axis=-1) == 3.5 / 8
     # With another task, of which the first method wins every pair.

@@ -173,13 +173,13 @@ def test_four_rows_have_two_transitions(four_rows, n_step, expected):
 
 
 @pytest.mark.parametrize("prioritised", [False, True])
-def test_a_full_ring_with_more_room_goes_on_after_its_newest_row(four_rows, prioritised):
+def test_a_full_ring_with_another_room_goes_on_after_its_newest_row(four_rows, prioritised):
     if prioritised:
         values = jnp.float32([[81], [0], [0], [80]])
         priorities = replay_lib.Priorities(values, jnp.float32(81))
         four_rows = four_rows.replace(priorities=priorities)
     held = replay_lib.trimmed(four_rows)
-    same, larger = (replay_lib.untrimmed(held, capacity) for capacity in (4, 6))
+    same, larger, smaller = (replay_lib.untrimmed(held, capacity) for capacity in (4, 6, 3))
     assert jax.tree.all(jax.tree.map(np.array_equal, same, four_rows))
     assert (larger.position, larger.size) == (4, 4)
     assert larger.rows.obs[:, 0, 0].tolist() == [72, 80, 81, 82, 0, 0]
@@ -187,6 +187,10 @@ def test_a_full_ring_with_more_room_goes_on_after_its_newest_row(four_rows, prio
     if prioritised:
         assert larger.priorities.values[:, 0].tolist() == [0, 80, 81, 0, 0, 0]
         assert larger.priorities.highest == 81
+        assert smaller.priorities.values[:, 0].tolist() == [80, 81, 0]
+    # With less room, the newest that it has room for.
+    assert (smaller.position, smaller.size) == (0, 3)
+    assert smaller.rows.obs[:, 0, 0].tolist() == [80, 81, 82]
 
 
 def test_a_terminal_step_stops_the_bootstrap_and_a_time_limit_does_not():
@@ -304,9 +308,12 @@ def test_samples_differ_within_a_batch_and_with_the_key():
 
 
 def test_min_rows_always_hold_a_transition():
-    """However episodes of at least one step lie in them."""
+    """However episodes of at least one step lie in them, also where a run was resumed just before
+    the first step of one: its FIRST row is LAST then."""
     lengths = np.random.default_rng(0).integers(1, 9, 40).tolist()
     rows = play(fake_env(lengths=lengths), 150)
+    first = next(i for i, row in enumerate(rows) if i > 70 and row.step_type == FIRST)
+    rows.insert(first, rows[first]._replace(step_type=np.array([LAST], np.int32)))
     for n_step in range(1, 9):
         count = replay_lib.min_rows(n_step)
         windows = [rows[start : start + count] for start in range(len(rows) - count)]
@@ -317,10 +324,11 @@ def test_min_rows_always_hold_a_transition():
 
 @pytest.mark.parametrize("n_step", [1, 3])
 def test_sampling_from_min_rows_finds_what_there_is(n_step):
-    """Where one row fewer held nothing: a LAST row, and n of the next episode's steps."""
-    rows = play(fake_env(lengths=(5,)), 20)[5 : 5 + replay_lib.min_rows(n_step)]
+    """Where one row fewer held nothing: two LAST rows, and n of the next episode's steps."""
+    last, *rows = play(fake_env(lengths=(5,)), 20)[5 : 4 + replay_lib.min_rows(n_step)]
+    rows = [last, last, *rows]
     truth = true_transitions(rows, n_step)
-    assert rows[0].step_type == LAST and list(truth) == [(0, 1, 0)]
+    assert last.step_type == LAST and list(truth) == [(0, 1, 0)]
     assert sampled_transitions(fill(rows, CAPACITY), n_step) == truth
 
 

@@ -28,11 +28,25 @@ from runs import (
     read_metrics,
 )
 
-from seer_jax import checkpoint, run, train, video
+from seer_jax import build, checkpoint, run, train, video
 from seer_jax import config as config_lib
 from seer_jax.envs import gl
+from seer_jax.types import UserError
 
 pytestmark = pytest.mark.usefixtures("compile_once")
+
+
+def test_what_jax_cannot_do_is_said_plainly(monkeypatch):
+    build._check_jax()
+    with jax.enable_x64(True), pytest.raises(UserError, match="unset JAX_ENABLE_X64"):
+        build._check_jax()
+
+    def no_cuda():
+        raise AssertionError
+
+    monkeypatch.setattr(jax, "devices", no_cuda)
+    with pytest.raises(UserError, match="JAX finds no device with JAX_PLATFORMS="):
+        build._check_jax()
 
 
 def call(capsys, logdir, *flags):

@@ -573,7 +573,8 @@ def _flops(config: Config, channels: int, action_dim: int) -> Flops:
     encoder = (
         2 * (convs + projection)  # next_obs, online and target
         + train_critic_side  # obs
-        + 4 * projection / config.actor_every  # the actor's step: its side trains, critic's reads
+        # The actor's step: its side trains, on features that need no gradient; the critic's reads.
+        + 3 * projection / config.actor_every
     )
     if config.contrastive:
         encoder += train_critic_side + convs + projection  # the anchor, the positive
@@ -581,7 +582,12 @@ def _flops(config: Config, channels: int, action_dim: int) -> Flops:
         encoder += convs / config.actor_every  # the contrastive anchor serves the actor otherwise
     update = encoder + head
     if config.frozen_depth == "projection":
-        return Flops(encode=convs + 2 * projection, act=policy, update=update, update_frozen=head)
+        # Nor do stored latents: as inputs of Q in the critic's step and of the actor in its own.
+        unneeded = 2 * flops.dense(config.latent_size + action_dim, hidden)
+        unneeded += flops.dense(config.latent_size, hidden) / config.actor_every
+        return Flops(
+            encode=convs + 2 * projection, act=policy, update=update, update_frozen=head - unneeded
+        )
     # Of next_obs: online and target; of obs, whose features need no gradient; the actor's step.
     projections = (2 + 2 + 3 / config.actor_every) * projection
     return Flops(

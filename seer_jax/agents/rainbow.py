@@ -123,7 +123,7 @@ def make(config: Config, spec: EnvSpec, frame_stack: int) -> Agent:
         act=functools.partial(_act, model),
         update=functools.partial(_update, model),
         freeze=_freeze,
-        flops=_flops(model, obs_shape),
+        flops=_flops(model, obs_shape, spec.num_envs),
         random_views=False,
         signed_latents=False,
     )
@@ -276,7 +276,7 @@ def _freeze(state: AgentState) -> AgentState:
     )
 
 
-def _flops(model: Model, obs_shape: tuple[int, int, int]) -> Flops:
+def _flops(model: Model, obs_shape: tuple[int, int, int], num_envs: int) -> Flops:
     first, *rest = _conv_flops(model.config.encoder, obs_shape)
     convs = first + sum(rest)
     layers = model.head.layers(model.latent_size)
@@ -286,7 +286,7 @@ def _flops(model: Model, obs_shape: tuple[int, int, int]) -> Flops:
     # that trains is half of a usual one: what lies before it needs no gradient.
     return Flops(
         encode=convs,
-        act=head,
+        act=head * (1 + networks.adds_noise_apart(num_envs)),
         update=5 * (convs + head) - first,
         update_frozen=5 * head - hidden,
     )

@@ -44,7 +44,9 @@ REFERENCE_SCORES = {
 }
 
 _MAX_FRAMES = 108_000  # of an episode, half an hour of play
-_NOOPS = 30  # at most, at the start of a game
+# At most, at the start of a game; EnvPool makes as many after each life that ends an episode, where
+# the official code makes one.
+_NOOPS = 30
 
 INSTALL = "Atari needs EnvPool: pip install 'seer_jax[atari]' (or: pip install envpool)"
 
@@ -118,6 +120,9 @@ class AtariEnv:
         image_size: int,
         training: bool,
     ) -> None:
+        if num_envs > 1:
+            # EnvPool gives game i the seed + i: runs of neighbouring seeds would share most games.
+            seed = int(np.random.SeedSequence(seed).generate_state(1)[0] % 2**31)
         self._game, self._seed, self._training = game, seed, training
         self._num_envs, self._action_repeat, self._size = num_envs, action_repeat, image_size
         self._pool = self._make_pool(seed)

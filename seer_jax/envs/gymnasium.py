@@ -7,6 +7,7 @@ scaled down to a square. Gymnasium is imported inside functions: it is an option
 import contextlib
 import importlib
 import importlib.util
+import math
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,7 @@ class GymnasiumEnv:
             self._env: Any = gymnasium.make(task.removeprefix(PREFIX), render_mode="rgb_array")
         except Exception as error:  # whatever the package behind an id lacks or refuses
             raise UserError(f"{task} cannot be built: {error}") from error
+        self._task = task
         self._seed, self._steps = seed, 0  # steps since the seed was last set
         self._seeded = False
         self._ended = True  # the next step resets
@@ -86,6 +88,8 @@ class GymnasiumEnv:
         seen, actions = self._env.observation_space, self._env.action_space
         self._sees_images = seen.dtype == np.uint8 and len(seen.shape or ()) in (2, 3)
         channels = (*seen.shape, 1)[2] if self._sees_images else 3
+        if self._sees_images and len(seen.shape) == 3 and seen.shape[0] <= 4 < channels:
+            raise UserError(f"{task} has pictures {seen.shape}: channels must come last.")
         self._discrete = isinstance(actions, gymnasium.spaces.Discrete)
         row = isinstance(actions, gymnasium.spaces.Box) and len(actions.shape) == 1
         if not ((row and actions.is_bounded()) or (self._discrete and actions.start == 0)):
@@ -101,12 +105,11 @@ class GymnasiumEnv:
             episode_steps=None,
         )
         try:
-            first = self.reset()  # shows whether the pictures are what they should be
+            self.reset()  # shows whether the pictures are what they should be
         except UserError:
             raise
         except Exception as error:  # a missing GL library shows up as almost any exception
             raise gl.error(f"{task} cannot be shown: {error}") from error
-        assert first.obs.shape == (1, *self.spec.obs_shape)
         self._renders = not self._sees_images or self._can_render()
         self._seeded, self._ended = False, True
 
@@ -136,12 +139,15 @@ class GymnasiumEnv:
             self._ended = terminated or truncated
             if self._ended:
                 break
+        if not math.isfinite(total):
+            raise UserError(f"{self._task} gave a reward of {total}: rewards must be finite.")
         return self._time_step(LAST if self._ended else MID, total, float(not terminated), obs)
 
     def _can_render(self) -> bool:
         """Whether there is more to show than the observations."""
         try:
-            return self._env.render() is not None
+            self._rendered()
+            return True
         except Exception:  # nothing defines how an environment refuses
             return False
 
@@ -150,21 +156,43 @@ class GymnasiumEnv:
         return (low + (high - low) * (action + 1) / 2).astype(self._env.action_space.dtype)
 
     def _time_step(self, step_type: int, reward: float, discount: float, obs: Any) -> TimeStep:
-        picture = obs if self._sees_images else self._env.render()
-        self._picture = picture.reshape(*picture.shape[:2], -1)  # a channel, where grey has none
+        self._picture = self._checked(obs) if self._sees_images else self._rendered()
         return TimeStep(
             step_type=np.array([step_type], np.int32),
             reward=np.array([reward], np.float32),
             discount=np.array([discount], np.float32),
-            obs=pictures.shrink(self._picture, self._image_size)[None],
+            obs=self._frame()[None],
         )
+
+    def _frame(self) -> np.ndarray:
+        frame = pictures.shrink(self._picture, self._image_size)
+        if frame.shape != self.spec.obs_shape:
+            raise UserError(
+                f"{self._task} shows {frame.shape[-1]} channels, where its observation space says "
+                f"{self.spec.obs_shape[-1]}."
+            )
+        return frame
+
+    def _rendered(self) -> np.ndarray:
+        return pictures.rgb(self._checked(self._env.render())[..., :3])  # without transparency
+
+    def _checked(self, picture: Any) -> np.ndarray:
+        """A picture as u8[H, W, C], with a channel where grey has none."""
+        array = np.asarray(picture)
+        if array.ndim == 2:
+            array = array[..., None]
+        if array.ndim != 3 or not np.issubdtype(array.dtype, np.integer):
+            what = "nothing" if picture is None else f"{array.dtype}{list(array.shape)}"
+            raise UserError(
+                f"{self._task} shows {what}, where an agent sees pictures uint8[height, width, "
+                "channels], 0 to 255: as observations, or rendered with render_mode='rgb_array'."
+            )
+        return array.astype(np.uint8, copy=False)
 
     def render(self, height: int, width: int) -> np.ndarray:
         """A u8[height, width, 3] picture of the current state: the observation, in grey unless it
         has three channels, of an environment that renders nothing else."""
-        picture = self._env.render() if self._renders else self._picture
-        if picture.shape[-1] != 3:
-            picture = np.repeat(picture[..., -1:], 3, axis=-1)
+        picture = self._rendered() if self._renders else pictures.rgb(self._picture)
         return pictures.resample(picture, height, width)
 
     def get_state(self) -> dict[str, np.ndarray]:

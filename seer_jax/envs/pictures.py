@@ -12,6 +12,11 @@ def resample(picture: np.ndarray, height: int, width: int) -> np.ndarray:
     return picture[rows][:, columns]
 
 
+def rgb(picture: np.ndarray) -> np.ndarray:
+    """A picture u8[H, W, C] as u8[H, W, 3]: grey, of its last channel, unless it has three."""
+    return picture if picture.shape[-1] == 3 else np.repeat(picture[..., -1:], 3, axis=-1)
+
+
 def shrink(picture: np.ndarray, size: int) -> np.ndarray:
     """A picture u8[H, W, C] as u8[size, size, C]: each new pixel the mean of those it covers.
 
