@@ -225,7 +225,7 @@ def test_video_is_readable_and_has_all_frames_at_even_size(tmp_path, monkeypatch
     video.write_video(path, frames, fps=10)
     assert [p.name for p in path.parent.iterdir()] == ["800.mp4"]
     # Not imageio_ffmpeg.read_frames: it forks with Python code in between, which JAX warns about.
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-i", path]
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-i", path.absolute()]
     command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
     done = subprocess.run(command, capture_output=True, check=True)
     stream = next(line for line in done.stderr.decode().splitlines() if "Video: h264" in line)
