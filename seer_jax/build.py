@@ -101,10 +101,10 @@ def _check_jax() -> None:
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # the latter for want of CUDA's libraries
-        asked = jax.config.jax_platforms
+        why = str(error) or "libraries of the platform are missing"
         raise UserError(
-            f"JAX finds no device with JAX_PLATFORMS={asked} ({error}): unset it, or install JAX "
-            "for that platform, as for GPUs by pip install 'seer_jax[cuda]'."
+            f"JAX finds no device with JAX_PLATFORMS={jax.config.jax_platforms} ({why}): unset it, "
+            "or install JAX for that platform, as for GPUs by pip install 'seer_jax[cuda]'."
         ) from error
     if jax.config.jax_enable_x64:
         raise UserError("seer_jax computes in 32 bits: unset JAX_ENABLE_X64.")

@@ -122,7 +122,7 @@ def check_jax() -> Iterator[Finding]:
     try:
         devices = jax.devices()
     except (RuntimeError, AssertionError) as error:  # the latter for want of CUDA's libraries
-        text = f"none with JAX_PLATFORMS={jax.config.jax_platforms} {error}"
+        text = f"none with JAX_PLATFORMS={jax.config.jax_platforms}. {error}"
         fix = "unset JAX_PLATFORMS, or install JAX for that platform"
         yield Finding("jax devices", text, fix=fix, fatal=True)
         return
