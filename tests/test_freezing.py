@@ -259,6 +259,21 @@ def test_no_transition_is_lost_or_spliced_at_the_freeze(capacity, n_step):
     assert across > 0  # such transitions were among them
 
 
+@pytest.mark.parametrize(("most", "sampled"), [(8, 4), (1_000, 6)])
+def test_the_scale_of_8_bits_is_of_as_many_rows_of_all_environments(monkeypatch, most, sampled):
+    """Two environments: of half as many rows of both, or of all there are."""
+    monkeypatch.setattr(freezing, "_SCALE_ROWS", most)
+    rows = paint(play(fake_env(num_envs=2), 6))
+    _, _, encoded = freezing.to_latents(
+        fill(rows, 6),
+        compiled_encode(random_view),
+        row=latent_row(rows[0], "int8"),
+        capacity=6,
+        chunk=2,
+    )
+    assert encoded == 6 + sampled
+
+
 # With CURL-SAC.
 
 

@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import json
 import signal
+import types
 
 import jax
 import numpy as np
@@ -188,6 +189,26 @@ def test_metrics_have_the_documented_names(standard):
     assert by_step[12] == freeze | {"eval/return", "eval/return_std"}
     raw = [json.loads(line) for line in (standard[0] / "metrics.jsonl").open()]
     assert {"time/sps", "time/updates_per_s", "time/hours", "memory/peak_bytes"} <= set(raw[-2])
+
+
+def test_pauses_to_evaluate_do_not_count_in_the_steps_per_second(tmp_path, monkeypatch):
+    clock = 0.0
+
+    def take(seconds, result=None):
+        nonlocal clock
+        clock += seconds
+        return result
+
+    monkeypatch.setattr(train, "time", types.SimpleNamespace(perf_counter=lambda: clock))
+    with open_run(tmp_path) as run:
+        step = run.step
+        monkeypatch.setattr(run, "step", lambda: take(1, step()))
+        monkeypatch.setattr(run, "evaluate", lambda stop_requested: take(100, True))
+        run.loop(lambda: False)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()]
+    rates = [line["time/sps"] for line in lines if "time/sps" in line]
+    # A second for a step; in some a new episode begins, which is none.
+    assert len(rates) == 5 and all(0.7 < rate <= 1 for rate in rates)
 
 
 def test_reports_come_every_log_every_steps_and_at_the_end(standard):
