@@ -317,6 +317,7 @@ def make_runs(runs: Runs, missing: dict[int, list[str]], jobs: int, results: pat
         results: what to add to.
 
     Raises:
+        UserError: if the folder of one holds a run of other flags, before any begins.
         subprocess.CalledProcessError: if one fails, once those under way have ended; no other
             begins.
     """

@@ -582,7 +582,7 @@ def _flops(config: Config, channels: int, action_dim: int) -> Flops:
         encoder += convs / config.actor_every  # the contrastive anchor serves the actor otherwise
     update = encoder + head
     if config.frozen_depth == "projection":
-        # Nor do stored latents: as inputs of Q in the critic's step and of the actor in its own.
+        # Stored latents need no gradient: as inputs of Q in the critic's step, of the actor in its.
         unneeded = 2 * flops.dense(config.latent_size + action_dim, hidden)
         unneeded += flops.dense(config.latent_size, hidden) / config.actor_every
         return Flops(

@@ -157,24 +157,22 @@ class GymnasiumEnv:
 
     def _time_step(self, step_type: int, reward: float, discount: float, obs: Any) -> TimeStep:
         self._picture = self._checked(obs) if self._sees_images else self._rendered()
-        return TimeStep(
-            step_type=np.array([step_type], np.int32),
-            reward=np.array([reward], np.float32),
-            discount=np.array([discount], np.float32),
-            obs=self._frame()[None],
-        )
-
-    def _frame(self) -> np.ndarray:
         frame = pictures.shrink(self._picture, self._image_size)
         if frame.shape != self.spec.obs_shape:
             raise UserError(
                 f"{self._task} shows {frame.shape[-1]} channels, where its observation space says "
                 f"{self.spec.obs_shape[-1]}."
             )
-        return frame
+        return TimeStep(
+            step_type=np.array([step_type], np.int32),
+            reward=np.array([reward], np.float32),
+            discount=np.array([discount], np.float32),
+            obs=frame[None],
+        )
 
     def _rendered(self) -> np.ndarray:
-        return pictures.rgb(self._checked(self._env.render())[..., :3])  # without transparency
+        """What the environment renders, as u8[H, W, 3], without transparency."""
+        return pictures.rgb(self._checked(self._env.render())[..., :3])
 
     def _checked(self, picture: Any) -> np.ndarray:
         """A picture as u8[H, W, C], with a channel where grey has none."""
