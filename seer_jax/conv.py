@@ -157,12 +157,12 @@ def _scanned_kernel_grad(x: Array, grad: Array, shape: tuple[int, ...], stride: 
             axis=-1,
         ).reshape(group, -1, height * width * channels)
         # One for each image: a thread makes it alone, where all at once wait for each other. This
-        # way round they are a third faster than transposed.
+        # way round they are a third faster than transposed. Asked for float32, XLA would widen
+        # bfloat16 operands first, and a CPU's units for them would idle.
         products = lax.dot_general(
             grads.reshape(group, -1, features),
             patches,
             (((1,), (1,)), ((0,), (0,))),
-            preferred_element_type=total.dtype,
         )
         return total + products, None
 

@@ -98,7 +98,8 @@ class Conv(nn.Module):
             # tiles are kept: making them takes longer than reading them.
             convolve = jax.checkpoint(convolve)
         y = convolve(x, kernel)
-        return y + bias.astype(y.dtype)
+        # Wide, so that the bias's gradient, a sum over all pixels, is too.
+        return (y.astype(_wide(y.dtype)) + bias).astype(y.dtype)
 
 
 def _reader(dtype: jnp.dtype, offset: float = 0.0) -> Callable[[Array], Array]:

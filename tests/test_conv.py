@@ -57,6 +57,20 @@ def test_tiles_by_hand():
     assert conv.tiles(x, 4)[0, 0, 0].tolist() == [5 * row + i for row in range(4) for i in range(4)]
 
 
+def test_gradients_in_bfloat16_are_summed_in_float32():
+    """Each number of both is a count of pixels. bfloat16 has 8 bits: it counts to 256."""
+    x = jnp.ones((160, 31, 31, 16), jnp.bfloat16)
+    assert x.nbytes > conv._SCANNED_INPUT  # so the gradient is a sum over groups of images
+    net = networks.Conv(8, 3, 1)
+    params = {"kernel": jnp.zeros((3, 3, 16, 8)), "bias": jnp.zeros(8)}
+    loss = lambda params, x: net.apply({"params": params}, x).astype(jnp.float32).sum()
+    grads = jax.jit(jax.grad(loss))(params, x)
+    pixels = 160 * 29 * 29
+    assert (grads["bias"] == pixels).all()
+    # Rounded twice, for each image and at the end.
+    np.testing.assert_allclose(grads["kernel"], pixels, rtol=2 / 256)
+
+
 @pytest.mark.parametrize("size", [1, 3, 4, 5])
 def test_windows_that_do_not_overlap(size):
     """A product with tiles is lax's convolution, in both directions."""
