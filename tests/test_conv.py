@@ -71,6 +71,13 @@ def test_gradients_in_bfloat16_are_summed_in_float32():
     np.testing.assert_allclose(grads["kernel"], pixels, rtol=2 / 256)
 
 
+def test_groups_of_images_in_bfloat16_are_added_in_float32(monkeypatch):
+    """400 images of four windows each, one by one: in bfloat16, 1,024 + 4 would stay 1,024."""
+    monkeypatch.setattr(conv, "_SCANNED_PATCHES", 1)
+    x, grad = jnp.ones((400, 4, 4, 2), jnp.bfloat16), jnp.ones((400, 2, 2, 3), jnp.bfloat16)
+    assert (conv._scanned_kernel_grad(x, grad, (3, 3, 2, 3), 1) == 1600).all()
+
+
 @pytest.mark.parametrize("size", [1, 3, 4, 5])
 def test_windows_that_do_not_overlap(size):
     """A product with tiles is lax's convolution, in both directions."""
