@@ -7,19 +7,20 @@ What is spoilt shows in the checksums of the files: orbax itself lets a wrong by
 """
 
 import contextlib
+import functools
 import json
 import logging
 import pathlib
 import shutil
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from seer_jax.types import PyTree, UserError, first_line
+from seer_jax.types import InPieces, PyTree, UserError, first_line
 
 # What reading a spoilt checkpoint raises, as far as orbax and tensorstore let one know.
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError)
@@ -27,8 +28,9 @@ _SPARE_BYTES = 16 * 2**20
 _CHECKSUMS = "checksums.json"
 _PIECE_BYTES = 8 * 2**20
 _AT_ONCE = 8  # pieces compressed and written
+_READ_AT_ONCE = 4  # pieces; each is there twice for a moment, compressed too
 
-Flat = dict[str, np.ndarray]  # arrays by path within a pytree
+Flat = dict[str, Any]  # NumPy's arrays by path within a pytree; large ones may be `InPieces`
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # orbax reports every call
 
@@ -99,7 +101,7 @@ class Checkpoints:
         return sorted(self._open().all_steps()) if self._directory.exists() else []
 
     def restore(
-        self, names: Sequence[str], step: int | None = None
+        self, names: Sequence[str], step: int | None = None, in_pieces: Sequence[str] = ()
     ) -> tuple[dict[str, Flat], dict[str, Any]] | None:
         """Reads items of the newest readable checkpoint; `rebuild` makes pytrees of them.
 
@@ -109,6 +111,7 @@ class Checkpoints:
         Args:
             names: of the items.
             step: the checkpoint of that step instead, and no other.
+            in_pieces: those of the items whose large arrays are not read yet.
 
         Returns:
             Arrays by path for each item named, and the counters; None if there is no checkpoint.
@@ -123,14 +126,10 @@ class Checkpoints:
         problems: dict[int, str] = {}
         for candidate in reversed(steps) if step is None else (step,):
             try:
-                restored = self._read(candidate, names)
+                restored = self._read(candidate, names, in_pieces)
             except _UNREADABLE as error:
                 if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
-                    raise UserError(  # may pass: nothing is deleted for it
-                        f"The checkpoint of step {candidate} cannot be read now "
-                        f"({first_line(error)}): run the same command again, or delete "
-                        f"{self._directory / str(candidate)} to go on from the one before."
-                    ) from error
+                    raise self._not_now(candidate, error) from error  # nothing is deleted for it
                 problems[candidate] = first_line(error)
                 continue
             for bad, problem in problems.items():
@@ -146,18 +145,56 @@ class Checkpoints:
             )
         return None
 
-    def _read(self, step: int, names: Sequence[str]) -> tuple[dict[str, Flat], dict[str, Any]]:
+    def _not_now(self, step: int, error: Exception) -> UserError:
+        return UserError(
+            f"The checkpoint of step {step} cannot be read now ({first_line(error)}): run the same "
+            f"command again, or delete {self._directory / str(step)} to go on from the one before."
+        )
+
+    def _read(
+        self, step: int, names: Sequence[str], in_pieces: Sequence[str]
+    ) -> tuple[dict[str, Flat], dict[str, Any]]:
         folder = self._directory / str(step)
         if (folder / _CHECKSUMS).exists():
             written = json.loads((folder / _CHECKSUMS).read_text())
             if _checksums(folder) != written:
                 raise ValueError("its files are not as they were written")
         # Arrays come back as what they were saved as, NumPy's.
-        arguments = {name: ocp.args.PyTreeRestore() for name in names}
+        arguments = {name: ocp.args.PyTreeRestore() for name in names if name not in in_pieces}
         saved = self._open().restore(
             step, args=ocp.args.Composite(progress=ocp.args.JsonRestore(), **arguments)
         )
-        return {name: _joined(saved[name]) for name in names}, saved["progress"]
+        items = {name: _joined(saved[name]) for name in arguments}
+        return items | {name: self._in_pieces(step, name) for name in in_pieces}, saved["progress"]
+
+    def _in_pieces(self, step: int, name: str) -> Flat:
+        """An item whose large arrays are still to be read."""
+        folder = self._directory.absolute() / str(step) / name
+        known = _array_handler().metadata(folder).tree
+        whole = [path for path in known if "#" not in path]
+        arrays: Flat = self._read_some(step, name, whole) if whole else {}
+        for path, starts in _pieces_of(known).items():
+            last = known[f"{path}#{starts[-1]}"]
+            read = functools.partial(self._read_pieces, step, name, path, starts)
+            shape = (starts[-1] + last.shape[0], *last.shape[1:])
+            arrays[path] = InPieces(shape, np.dtype(last.dtype), read)
+        return arrays
+
+    def _read_pieces(
+        self, step: int, name: str, path: str, starts: list[int]
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        for i in range(0, len(starts), _READ_AT_ONCE):
+            some = starts[i : i + _READ_AT_ONCE]
+            try:
+                pieces = self._read_some(step, name, [f"{path}#{start}" for start in some])
+            except _UNREADABLE as error:
+                raise self._not_now(step, error) from error
+            for start in some:
+                yield start, pieces.pop(f"{path}#{start}")
+
+    def _read_some(self, step: int, name: str, paths: list[str]) -> Flat:
+        some = ocp.args.PyTreeRestore(item=dict.fromkeys(paths, 0), partial_restore=True)
+        return self._open().restore(step, args=ocp.args.Composite(**{name: some}))[name]
 
     def close(self) -> None:
         """Releases orbax's threads."""
@@ -187,13 +224,17 @@ class _FewAtATime(ocp.type_handlers.NumpyHandler):
 def _handlers() -> ocp.handlers.CheckpointHandlerRegistry:
     """orbax's own, but for what costs memory: its copy of every array before it writes, and its
     format (OCDBT) that gathers the compressed chunks until all are there."""
-    as_they_are = _FewAtATime(deepcopy_host_arrays=False)
-    types = ocp.type_handlers.create_type_handler_registry((np.ndarray, as_they_are))
-    arrays = ocp.PyTreeCheckpointHandler(type_handler_registry=types, use_ocdbt=False)
+    arrays = _array_handler()
     registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
     for arguments in (ocp.args.PyTreeSave, ocp.args.PyTreeRestore):
         registry.add(None, arguments, arrays)
     return registry
+
+
+def _array_handler() -> ocp.PyTreeCheckpointHandler:
+    as_they_are = _FewAtATime(deepcopy_host_arrays=False)
+    types = ocp.type_handlers.create_type_handler_registry((np.ndarray, as_they_are))
+    return ocp.PyTreeCheckpointHandler(type_handler_registry=types, use_ocdbt=False)
 
 
 def restore_once(
@@ -258,18 +299,22 @@ def _cut(arrays: Flat) -> Flat:
 
 def _joined(pieces: Flat) -> Flat:
     """Takes `_cut` back. Pieces are let go of one by one, so that no array is held twice."""
-    starts: dict[str, list[int]] = {}
-    for name in [name for name in pieces if "#" in name]:
-        path, at = name.split("#")
-        starts.setdefault(path, []).append(int(at))
-    for path, of_path in starts.items():
-        last = pieces[f"{path}#{max(of_path)}"]
-        whole = np.empty((max(of_path) + len(last), *last.shape[1:]), last.dtype)
-        for start in of_path:
+    for path, starts in _pieces_of(pieces).items():
+        last = pieces[f"{path}#{starts[-1]}"]
+        whole = np.empty((starts[-1] + len(last), *last.shape[1:]), last.dtype)
+        for start in starts:
             piece = pieces.pop(f"{path}#{start}")
             whole[start : start + len(piece)] = piece
         pieces[path] = whole
     return pieces
+
+
+def _pieces_of(names: Iterable[str]) -> dict[str, list[int]]:
+    """Where the pieces begin, in order, of each array that `_cut` has cut."""
+    starts: dict[str, list[int]] = {}
+    for path, _, at in (name.partition("#") for name in names if "#" in name):
+        starts.setdefault(path, []).append(int(at))
+    return {path: sorted(of_path) for path, of_path in starts.items()}
 
 
 def _checksums(folder: pathlib.Path) -> dict[str, int]:

@@ -18,9 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from seer_jax import quantise
-from seer_jax.types import FIRST, LAST, Array, Key, PyTree, Row, StackPad, Transition
+from seer_jax.types import FIRST, LAST, Array, InPieces, Key, PyTree, Row, StackPad, Transition
 
-_ROWS = 1024  # rows copied to the device at a time
 _PART = 32  # priorities summed together, and such sums: see `_draw_by_priority`
 
 
@@ -106,25 +105,31 @@ def trimmed_shape(held: int, row: Row, prioritised: bool, scale: PyTree) -> Repl
 
 
 def untrimmed(replay: Replay, capacity: int, init: Callable[..., Replay] = init) -> Replay:
-    """Takes `trimmed` back into a ring with room for `capacity` rows, made by `init`. With another
-    room than before, as when a run becomes longer, the ring begins at its oldest row, or with less
-    at the oldest that it has room for."""
+    """Takes `trimmed`, whose large arrays may be `InPieces`, back into a ring with room for
+    `capacity` rows, made by `init`. With another room than before, as when a run becomes longer,
+    the ring begins at its oldest row, or with less at the oldest that it has room for."""
     row = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), replay.rows)
     values = lambda replay: replay.priorities and replay.priorities.values
     whole = init(capacity, row, replay.priorities is not None)
-    held, target = (replay.rows, values(replay)), (whole.rows, values(whole))
-    held_rows, position = len(replay.rows.reward), int(replay.position)
+    held_rows, position = replay.rows.reward.shape[0], int(replay.position)
     size, oldest = min(held_rows, capacity), 0
     if held_rows != capacity:
-        oldest, position = position + held_rows - size, size % capacity
-    for start in range(0, size, _ROWS):
-        index = np.arange(oldest + start, oldest + min(start + _ROWS, size)) % held_rows
-        part = jax.tree.map(lambda x: x[index], held)  # noqa: B023
-        target = write_rows(target, part, start)
-    rows, written = target
+        oldest, position = (position + held_rows - size) % held_rows, size
+
+    def fill(ring: Array, held: np.ndarray | InPieces) -> Array:
+        for start, part in held.read() if isinstance(held, InPieces) else [(0, held)]:
+            before = max(oldest - start, 0)  # of the part, rows to stand behind all others
+            for first, some in ((start, part[:before]), (start + before, part[before:])):
+                at = (first - oldest) % held_rows
+                if len(some) and at < size:
+                    ring = write_rows(ring, some[: size - at], at)
+        return ring
+
+    held, target = (replay.rows, values(replay)), (whole.rows, values(whole))
+    rows, written = jax.tree.map(fill, target, held)
     return Replay(
         rows,
-        jnp.asarray(position, jnp.int32),
+        jnp.asarray(position % capacity, jnp.int32),
         jnp.asarray(size, jnp.int32),
         replay.priorities and Priorities(written, jnp.asarray(replay.priorities.highest)),
         jax.tree.map(jnp.asarray, replay.scale),
@@ -172,7 +177,7 @@ def sample(
 
     A start is any row but LAST ones whose n-step window lies inside the rows held; the window ends
     early at a LAST row and bootstraps from it with that row's discount. A window is dropped when a
-    FIRST row cuts it without a LAST one before, as after an interrupted episode.
+    FIRST row cuts it without a LAST one before, as an environment of one's own might begin anew.
 
     Args:
         key: random key.

@@ -159,8 +159,6 @@ class Run:
         # With freeze_step=auto until it freezes: the encoders of the last looks, newest last.
         self.looks: list[PyTree] = []
         self.began = time.perf_counter()
-        # When, at which step and update; pauses to evaluate and save move it on.
-        self.reported = (self.began, 0, 0)
         self.progress = Progress()
         self.forget_episodes()
 
@@ -193,6 +191,8 @@ class Run:
     def loop(self, stop_requested: Callable[[], bool]) -> None:
         """Steps until the end of the run or a request to stop."""
         config, progress = self.config, self.progress
+        # When, at which step and update; pauses to evaluate and save move it on.
+        self.reported = (time.perf_counter(), progress.step, progress.updates)
         while progress.step < config.num_steps:
             before = progress.step
             self.step()
@@ -513,11 +513,12 @@ class Run:
 
     def restore_or_start(self) -> bool:
         """Takes up the newest checkpoint, or begins; says whether it began."""
-        restored = self.checkpoints.restore(CHECKPOINTED)
+        with memory.giving_back():  # what is read
+            restored = self.checkpoints.restore(CHECKPOINTED, in_pieces=("replay",))
+            if restored is not None:
+                self.resume(*restored)
         if restored is None:
             self.start()
-        else:
-            self.resume(*restored)
         return restored is None
 
     def start(self) -> None:
@@ -547,7 +548,6 @@ class Run:
                 f"The run in {self.logdir} was made by another version of seer_jax: go on with "
                 "that one, or choose another --logdir to start anew."
             ) from error
-        self.reported = (time.perf_counter(), self.progress.step, self.progress.updates)
         self.state = jax.device_put(checkpoint.rebuild(state, items["state"]))
         size = int(items["replay"][".size"])
         held = replay_lib.trimmed_shape(size, row, self.prioritised(), scale)
@@ -662,7 +662,9 @@ def _stop_requests() -> Iterator[Callable[[], bool]]:
         for each, handler in before.items():
             signal.signal(each, handler)
 
-    before = {each: signal.signal(each, note) for each in (signal.SIGINT, signal.SIGTERM)}
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    for each in before:
+        signal.signal(each, note)
     try:
         yield lambda: received
     finally:

@@ -10,12 +10,14 @@ Letters in shapes: N environments, B batch, K stored copies of a latent, k stack
 dimensions.
 """
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 # Apart, because environments' processes do without JAX.
 from seer_jax.interface import (  # noqa: F401
@@ -98,6 +100,16 @@ class Metrics(flax.struct.PyTreeNode):
     def by_name(self) -> dict[str, Array]:
         """What was packed."""
         return {name: self.values[..., i] for i, name in enumerate(self.names)}
+
+
+@dataclasses.dataclass(frozen=True)
+class InPieces:
+    """An array on disk that is too large to be held twice."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    read: Callable[[], Iterator[tuple[int, np.ndarray]]]
+    """Its pieces along the first axis, and where each begins."""
 
 
 class Flops(NamedTuple):

@@ -3,6 +3,7 @@
 That runs resume is the matter of test_train.py, test_run.py and test_kill.py.
 """
 
+import shutil
 import subprocess
 import sys
 
@@ -52,8 +53,22 @@ def test_large_arrays_become_few_files_also_of_a_prime_number_of_rows(tmp_path, 
     assert set(restored["replay"]) == {"['rows']", "['few']"}
     np.testing.assert_array_equal(restored["replay"]["['rows']"], x)
 
+    checkpoints = checkpoint.Checkpoints(tmp_path)
+    restored, _ = checkpoints.restore(("replay",), in_pieces=("replay",))
+    large, few = restored["replay"]["['rows']"], restored["replay"]["['few']"]
+    assert (large.shape, large.dtype) == (x.shape, x.dtype)
+    starts, pieces = zip(*large.read(), strict=True)
+    assert starts == (0, *np.cumsum([len(piece) for piece in pieces])[:-1])
+    np.testing.assert_array_equal(np.concatenate(pieces), x)
+    np.testing.assert_array_equal(few, x[:3])
+    for spoilt in (tmp_path / "1" / "replay").glob("*#*"):
+        shutil.rmtree(spoilt)
+    with pytest.raises(UserError, match="cannot be read now"):
+        next(large.read())
+    checkpoints.close()
 
-WRITE_A_LARGE_ARRAY = """
+
+WRITE_AND_READ_A_LARGE_ARRAY = """
 import pathlib, sys
 import numpy as np
 from seer_jax import checkpoint
@@ -68,12 +83,20 @@ large = np.random.default_rng(0).integers(0, 256, (256, 2**20), np.uint8)
 pathlib.Path("/proc/self/clear_refs").write_text("5")
 before = peak()
 checkpoints.save(1, {"large": large}, {})
-print(peak() - before)
+written = peak() - before
+items, _ = checkpoints.restore(("large",), in_pieces=("large",))
+del large
+pathlib.Path("/proc/self/clear_refs").write_text("5")
+before = peak()
+rows = sum(len(piece) for _, piece in next(iter(items["large"].values())).read())
+assert rows == 256
+print(written, peak() - before)
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
-def test_writing_takes_much_less_memory_than_what_is_written(tmp_path):
-    command = [sys.executable, "-c", WRITE_A_LARGE_ARRAY, str(tmp_path / "checkpoints")]
+def test_writing_and_reading_take_much_less_memory_than_what_is_written(tmp_path):
+    command = [sys.executable, "-c", WRITE_AND_READ_A_LARGE_ARRAY, str(tmp_path / "checkpoints")]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    assert int(printed) < 128 * MIB  # of 256
+    written, read = map(int, printed.split())
+    assert written < 128 * MIB and read < 160 * MIB  # of 256

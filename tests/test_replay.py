@@ -15,7 +15,7 @@ import pytest
 from seer_jax import programs
 from seer_jax import replay as replay_lib
 from seer_jax.envs.fake import FakeEnv
-from seer_jax.types import FIRST, LAST, MID, Row, TimeStep
+from seer_jax.types import FIRST, LAST, MID, InPieces, Row, TimeStep
 
 GAMMA = 0.5
 FRAME = (1, 1, 3)  # a frame is exactly (environment, episode, t)
@@ -172,13 +172,29 @@ def test_four_rows_have_two_transitions(four_rows, n_step, expected):
     assert found == expected
 
 
+def in_pieces(replay, rows):
+    """Its arrays, to be read so many rows at a time."""
+
+    def cut(x):
+        read = lambda: ((i, x[i : i + rows]) for i in range(0, len(x), rows))
+        return InPieces(x.shape, x.dtype, read)
+
+    priorities = replay.priorities
+    if priorities is not None:
+        priorities = priorities._replace(values=cut(priorities.values))
+    return replay.replace(rows=jax.tree.map(cut, replay.rows), priorities=priorities)
+
+
+@pytest.mark.parametrize("rows", [None, 1, 3])
 @pytest.mark.parametrize("prioritised", [False, True])
-def test_a_full_ring_with_another_room_goes_on_after_its_newest_row(four_rows, prioritised):
+def test_a_full_ring_with_another_room_goes_on_after_its_newest_row(four_rows, prioritised, rows):
     if prioritised:
         values = jnp.float32([[81], [0], [0], [80]])
         priorities = replay_lib.Priorities(values, jnp.float32(81))
         four_rows = four_rows.replace(priorities=priorities)
     held = replay_lib.trimmed(four_rows)
+    if rows is not None:
+        held = in_pieces(held, rows)
     same, larger, smaller = (replay_lib.untrimmed(held, capacity) for capacity in (4, 6, 3))
     assert jax.tree.all(jax.tree.map(np.array_equal, same, four_rows))
     assert (larger.position, larger.size) == (4, 4)
@@ -191,6 +207,17 @@ def test_a_full_ring_with_another_room_goes_on_after_its_newest_row(four_rows, p
     # With less room, the newest that it has room for.
     assert (smaller.position, smaller.size) == (0, 3)
     assert smaller.rows.obs[:, 0, 0].tolist() == [80, 81, 82]
+
+
+def test_a_ring_with_just_the_room_for_what_it_held_goes_on_over_the_oldest_row():
+    rows = play(fake_env(), 4)
+    held = replay_lib.trimmed(fill(rows[:3], 10))
+    for capacity, kept in ((3, rows[:3]), (2, rows[1:3]), (4, rows[:3])):
+        full = replay_lib.untrimmed(held, capacity)
+        replay = add(full, rows[3])
+        newest = [*kept, rows[3]][-capacity:]
+        ages = replay_lib.slot(replay, np.arange(len(newest)))
+        np.testing.assert_array_equal(replay.rows.obs[ages], np.stack([x.obs for x in newest]))
 
 
 def test_a_terminal_step_stops_the_bootstrap_and_a_time_limit_does_not():
