@@ -9,6 +9,7 @@ env_*.json, replay*.json, conv.json, memory.json and growth.json.
 """
 
 import argparse
+import collections
 import json
 import pathlib
 import statistics
@@ -39,10 +40,12 @@ def table(header: list[str], rows: list[list[str]]) -> Iterator[str]:
 def updates(folder: pathlib.Path) -> Iterator[str]:
     """Updates and acting beside the official code: medians over rounds, and every ratio."""
     official = _official(folder)
-    agents = sorted({path.stem.rsplit("_", 1)[0] for path in folder.glob("update_*_*.json")})
+    rounds_of = collections.defaultdict(list)
+    for path in sorted(folder.glob("update_*_*.json")):
+        agent = path.stem.removeprefix("update_").rpartition("_")[0]
+        rounds_of[agent].append(read(path))
     rows = []
-    for agent in agents:
-        rounds = [read(path) for path in sorted(folder.glob(f"{agent}_*.json"))]
+    for agent, rounds in rounds_of.items():
         for name in (n for n, record in rounds[0].items() if record["unit"] == "s"):
             ours = [r[name]["value"] for r in rounds]
             flops, peak = (
@@ -50,10 +53,10 @@ def updates(folder: pathlib.Path) -> Iterator[str]:
                 [r["matmul_peak"]["value"] for r in rounds],
             )
             share = statistics.median(flops / t / p for t, p in zip(ours, peak, strict=True))
-            theirs = official.get(f"{agent.removeprefix('update_')}/{name}", [])
-            ratios = [a / b for a, b in zip(ours, theirs, strict=False)]
+            theirs = official.get(f"{agent}/{name}", [])
+            ratios = [a / b for a, b in zip(ours, theirs, strict=True)] if theirs else []
             rows.append(
-                [agent.removeprefix("update_"), name, _ms(ours), _ms(theirs)]
+                [agent, name, _ms(ours), _ms(theirs)]
                 + [" ".join(f"{ratio:.2f}" for ratio in ratios), f"{flops / 1e9:.2f}"]
                 + [f"{share:.0%}"]
             )

@@ -149,7 +149,7 @@ def draw(rows: list[dict[str, str]]) -> matplotlib.figure.Figure:
         axes.set_xlabel("agent steps")
         axes.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
         plain(axes)
-        axes.set_ylim(0, 1.02)
+        axes.set_ylim(0, None if name == "movement" else 1.02)
     panels[-1].axhline(config_lib.Config.freeze_movement, color="0.5", linestyle=":")
     panels[0].legend(frameon=False, loc="best")
     return figure

@@ -4,8 +4,8 @@
 
 A row for each game and method: the score at the end of each run, in the order of the seeds, and
 means over the runs of it, of those of the last three evaluations, and of what they cost. DER is
-data-efficient Rainbow after 100,000 steps, as its papers evaluate it: n-step 10 and prioritised
-replay, where SEER has n-step 20 and uniform replay.
+data-efficient Rainbow after 100,000 steps as published: with prioritised replay, where SEER's is
+uniform.
 """
 
 import argparse

@@ -22,11 +22,17 @@ def test_updates_stand_beside_the_official_code_round_by_round(tmp_path, capsys)
             record("update/pixels", seconds, analytic_flops=1e9),
             {"name": "matmul_peak", "unit": "FLOP/s", "value": 4e9},
         )
+    write(
+        tmp_path / "update_rainbow_bf16_1.json",  # no third round of the other
+        record("update/pixels", 0.25, analytic_flops=1e9),
+        {"name": "matmul_peak", "unit": "FLOP/s", "value": 4e9},
+    )
     official = {"seconds": {"rainbow/update/pixels": [1.0, 1.0]}}
     (tmp_path / "official.json").write_text(json.dumps(official))
     report.main([str(tmp_path)])
     out = capsys.readouterr().out
     assert "| rainbow | update/pixels | 600.0 | 1000.0 | 0.50 0.70 | 1.00 | 43% |" in out
+    assert "| rainbow_bf16 | update/pixels | 250.0 |  |  | 1.00 | 100% |" in out
 
 
 def test_a_folder_without_records_of_a_kind_has_no_table_of_it(tmp_path, capsys):
