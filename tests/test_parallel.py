@@ -4,12 +4,15 @@ import functools
 import os
 import pathlib
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from runs import CONVS, TINY, of, read_checkpoint, read_evals, read_metrics
 
 from seer_jax import build, checkpoint, run
+from seer_jax.envs import parallel
 from seer_jax.envs.fake import FakeEnv
 from seer_jax.envs.parallel import ParallelEnv, own_seeds
 from seer_jax.types import LAST, TimeStep, UserError
@@ -102,6 +105,29 @@ def test_ctrl_c_does_not_end_a_process_that_is_still_starting():
     assert env.reset(seed=0).obs.shape[0] == 1
     assert signal.getsignal(signal.SIGINT) is handler
     env.close()
+
+
+def test_a_signal_is_not_lost_while_a_process_starts():
+    received = []
+    before = signal.signal(signal.SIGTERM, lambda *_: received.append("SIGTERM"))
+    try:
+        with parallel._signals_held_back():
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert received == ["SIGTERM"]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_processes_whose_parent_is_gone_end_without_a_word():
+    program = (
+        "import os; from seer_jax.envs import fake, parallel\n"
+        "env = parallel.ParallelEnv([fake.FakeEnv])\n"
+        "for _ in range(200): env._connections[0].send(('reset', ()))\n"
+        "os._exit(7)"
+    )
+    # Returns once they have ended too: stderr is theirs as well.
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (7, b"", b"")
 
 
 def test_every_environment_has_a_seed_of_its_own():

@@ -11,7 +11,6 @@ import multiprocessing.connection
 import signal
 import subprocess
 import sys
-import threading
 import traceback
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +21,7 @@ import numpy as np
 from seer_jax.interface import Env, TimeStep, UserError
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_CLOSE = ("close", ())
 
 
 class ParallelEnv:
@@ -42,7 +42,7 @@ class ParallelEnv:
         for maker in makers:
             ours, theirs = multiprocessing.connection.Pipe()
             # Theirs is closed here, so that the end of the process is the end of the pipe.
-            with theirs, _signals_ignored():
+            with theirs, _signals_held_back():
                 self._processes.append(_start(theirs.fileno()))
             self._connections.append(ours)
             with contextlib.suppress(BrokenPipeError):  # `_receive` says that it has died
@@ -119,18 +119,14 @@ def own_seeds(seed: int, count: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def _signals_ignored() -> Iterator[None]:
-    """A process started within ignores them from its first moment, not only once it serves: they
-    are its parent's matter, who may want a checkpoint."""
-    if threading.current_thread() is not threading.main_thread():  # only that one may change it
-        yield
-        return
-    before = {each: signal.signal(each, signal.SIG_IGN) for each in _SIGNALS}
+def _signals_held_back() -> Iterator[None]:
+    """A process started within never gets them, not even before it serves: they are its parent's
+    matter, who may want a checkpoint."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield
     finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _together(timesteps: Sequence[TimeStep]) -> TimeStep:
@@ -143,7 +139,7 @@ def _end(
 ) -> None:
     for connection in connections:
         with contextlib.suppress(OSError):
-            connection.send(("close", ()))
+            connection.send(_CLOSE)
     for process in processes:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=10)
@@ -167,30 +163,28 @@ def _start(pipe: int) -> subprocess.Popen:
 
 def serve(pipe: int) -> None:
     """The life of one process: builds an environment and does what it is told."""
-    for each in _SIGNALS:  # also where they were not ignored from the start
-        signal.signal(each, signal.SIG_IGN)
-    connection = multiprocessing.connection.Connection(pipe)
+    with multiprocessing.connection.Connection(pipe) as connection:
+        with contextlib.suppress(EOFError, ConnectionError):  # the parent is gone
+            _serve(connection)
+
+
+def _serve(connection: multiprocessing.connection.Connection) -> None:
     try:
         env = connection.recv()()
-    except EOFError:  # the parent is gone
-        return
+    except (EOFError, ConnectionError):
+        raise
     except Exception as error:
         connection.send(_told(error))
         return
-    connection.send(env.spec)
-    while True:
-        try:
-            name, arguments = connection.recv()
-        except EOFError:  # the parent is gone
-            name, arguments = "close", ()
-        if name == "close":
-            env.close()
-            return
-        try:
-            answer = getattr(env, name)(*arguments)
-        except Exception as error:
-            answer = _told(error)
-        connection.send(answer)
+    with contextlib.closing(env):
+        connection.send(env.spec)
+        while (call := connection.recv()) != _CLOSE:
+            name, arguments = call
+            try:
+                answer = getattr(env, name)(*arguments)
+            except Exception as error:
+                answer = _told(error)
+            connection.send(answer)
 
 
 def _told(error: Exception) -> Exception:
