@@ -71,11 +71,12 @@ def test_an_evaluation_episode_is_a_whole_game():
     assert episodes[True] > 3 * episodes[False] > 0
 
 
-def test_runs_of_neighbouring_seeds_share_no_game():
+@pytest.mark.parametrize("when", ["built", "reset"])
+def test_neighbouring_seeds_share_no_game(when):
     """EnvPool gives game i of a pool the seed + i, so that they would."""
-    pools = [atari.make("Alien", seed=seed, num_envs=2) for seed in (0, 1)]
-    for pool in pools:
-        pool.reset()
+    pools = [atari.make("Alien", seed=seed * (when == "built"), num_envs=2) for seed in (0, 1)]
+    for seed, pool in enumerate(pools):
+        pool.reset(seed if when == "reset" else None)
     frames = [np.stack([pool.step(np.zeros(2, int)).obs for _ in range(40)], 1) for pool in pools]
     assert all((one != other).any() for one in frames[0] for other in frames[1])
     for pool in pools:

@@ -120,9 +120,6 @@ class AtariEnv:
         image_size: int,
         training: bool,
     ) -> None:
-        if num_envs > 1:
-            # EnvPool gives game i the seed + i: runs of neighbouring seeds would share most games.
-            seed = int(np.random.SeedSequence(seed).generate_state(1)[0] % 2**31)
         self._game, self._seed, self._training = game, seed, training
         self._num_envs, self._action_repeat, self._size = num_envs, action_repeat, image_size
         self._pool = self._make_pool(seed)
@@ -143,6 +140,9 @@ class AtariEnv:
     def _make_pool(self, seed: int) -> Any:
         import envpool
 
+        if self._num_envs > 1:
+            # EnvPool gives game i the seed + i: neighbouring seeds would share most games.
+            seed = int(np.random.SeedSequence(seed).generate_state(1)[0] % 2**31)
         return envpool.make(
             f"{self._game}-v5",
             env_type="dm",
