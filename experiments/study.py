@@ -317,7 +317,8 @@ def make_runs(runs: Runs, missing: dict[int, list[str]], jobs: int, results: pat
         results: what to add to.
 
     Raises:
-        UserError: if the folder of one holds a run of other flags, before any begins.
+        UserError: if the folder of one holds a run of other flags, or the results another run
+            of those that are to be copied, before any begins.
         subprocess.CalledProcessError: if one fails, once those under way have ended; no other
             begins.
     """
@@ -340,10 +341,18 @@ def make_runs(runs: Runs, missing: dict[int, list[str]], jobs: int, results: pat
         for methods, seed in work
         for method in methods
     }
-    for config in configs.values():
-        if has_ended(config) and not same_run(config_lib.read(pathlib.Path(config.logdir)), config):
+    held = read(results)
+    for (method, seed), config in configs.items():
+        logdir, ended = pathlib.Path(config.logdir), has_ended(config)
+        if ended and not same_run(config_lib.read(logdir), config):
+            raise UserError(f"{logdir} holds a run made with other flags: name another --folder.")
+        # Held are only those that others are to be copies of.
+        known = [row for row in held if (row["method"], row["seed"]) == (method, str(seed))]
+        known = [{name: row[name] for name in MEASURED} for row in known]
+        if known and not (ended and evaluations(logdir) == known):
             raise UserError(
-                f"{config.logdir} holds a run made with other flags: name another --folder."
+                f"{results} holds a run of {method} with seed {seed} that is not the one in "
+                f"{logdir}, so that no copy of it can be made: name another file with --results."
             )
     cores = sorted(os.sched_getaffinity(0))
     free: queue.SimpleQueue[int | None] = queue.SimpleQueue()

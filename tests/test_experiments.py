@@ -194,6 +194,24 @@ def test_an_ended_run_of_other_flags_is_not_taken_for_the_one_asked_for(copied, 
     assert not (tmp_path / "other.csv").exists()
 
 
+def test_copies_of_another_run_are_not_added_to_the_results_of_one(copied, tmp_path, capsys):
+    flags = runs.tiny_without("--preset", "--no_video", "--freeze_step")
+    results = shutil.copy(copied / "results.csv", tmp_path)
+    study = ["--seeds", "0", f"--results={results}", SMALL_REPLAY, *flags]
+    study += ["--freeze_steps", "40", "50"]  # the one at 50 is not there
+    before = read(pathlib.Path(results))
+    other = shutil.copytree(copied, tmp_path / "other")
+    evals = other / "copies" / "cartpole_swingup-quick-never-s0" / "eval.csv"
+    evals.write_text(evals.read_text().replace("\n60,", "\n060,"))
+    for folder in (other, tmp_path / "new"):
+        with pytest.raises(SystemExit):
+            freezing_step.main([*study, f"--folder={folder}"])
+        assert "that is not the one in" in capsys.readouterr().err
+    assert read(pathlib.Path(results)) == before and not (tmp_path / "new").exists()
+    freezing_step.main([*study, f"--folder={copied}"])
+    assert {row["method"] for row in read(pathlib.Path(results))} == {"40", "50", "never"}
+
+
 def test_a_run_is_remembered_with_what_it_was_made_by(copied, tmp_path, monkeypatch):
     """Added to other results, it is not the work of who adds it; one that goes on is of both."""
     flags = runs.tiny_without("--preset", "--no_video", "--freeze_step")
