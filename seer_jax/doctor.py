@@ -49,8 +49,9 @@ def main(argv: list[str] | None = None) -> int:
             findings.append(finding)
 
     problems = sum(finding.fix is not None for finding in findings)
-    if any(finding.fatal for finding in findings):
-        print("\nTraining will NOT work here until the problems above are fixed.")
+    if fatal := {finding.name for finding in findings if finding.fatal}:
+        games = ", except for Atari games," if fatal == {"rendering"} else ""
+        print(f"\nTraining will NOT work here{games} until the problems above are fixed.")
         return 2
     print("\nTraining will work here" + (f"; see the {problems} fix above." if problems else "."))
     return 0

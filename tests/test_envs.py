@@ -474,6 +474,7 @@ def test_doctor_says_how_to_get_opengl(quick_doctor, fresh_gl, capsys):
     assert doctor.main([]) == 2
     report = capsys.readouterr().out
     assert "libegl is missing" in report and "fix: On Debian or Ubuntu: apt-get install" in report
+    assert "Training will NOT work here, except for Atari games, until" in report
 
     fresh_gl.setenv("MUJOCO_GL", "osmesa")  # named by the user, so untried until the doctor comes
     assert doctor.main([]) == 2

@@ -482,3 +482,6 @@ def test_plan_refuses_what_the_machine_does_not_have(monkeypatch):
     for enough in (needed, None):
         monkeypatch.setattr(memory, "available_bytes", lambda _, enough=enough: enough)
         plan(replay_capacity=1_000)
+    monkeypatch.setattr(memory, "available_bytes", lambda _: 1_000 * FRAME_ROW)
+    for never in ("never", 80_001):
+        plan(replay_capacity=1_000, freeze_step=never)

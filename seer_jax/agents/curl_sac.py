@@ -84,9 +84,9 @@ class Config:
     """Train the encoder by CURL's contrastive loss too. Without it the agent is RAD's SAC (arXiv
     2004.14990): random crops alone, and little more than half the work of an update."""
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
-    """What networks compute in. bfloat16 is for GPUs and TPUs that have units for it, and large
-    batches: see docs/performance.md; parameters, optimisers, losses, normalisation and output
-    layers stay float32. CPUs gain nothing."""
+    """What networks compute in. bfloat16 is for large batches on devices that have units for it,
+    GPUs, TPUs and CPUs with Intel's AMX: see docs/performance.md; other CPUs gain nothing.
+    Parameters, optimisers, losses, normalisation and output layers stay float32."""
     frozen_depth: Literal["projection", "convs"] = "projection"
     """How deep the freeze reaches. projection, as in the official code: all of the encoder, and
     latents are latent_size numbers a side. convs: the convolutions alone; the projections go on

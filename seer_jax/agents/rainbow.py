@@ -47,9 +47,9 @@ class Config:
     encoder: Literal["der", "nature", "impala"] = "der"
     """Convolutions: data-efficient Rainbow's two, DQN's three, or IMPALA's fifteen."""
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
-    """What networks compute in. bfloat16 is for GPUs and TPUs that have units for it, and large
-    batches: see docs/performance.md; parameters, optimisers, losses, normalisation and output
-    layers stay float32. CPUs gain nothing."""
+    """What networks compute in. bfloat16 is for large batches on devices that have units for it,
+    GPUs, TPUs and CPUs with Intel's AMX: see docs/performance.md; other CPUs gain nothing.
+    Parameters, optimisers, losses, normalisation and output layers stay float32."""
     hidden_size: int = 256
     """Width of the hidden layer of each stream."""
     num_atoms: int = 51
