@@ -200,10 +200,9 @@ def main(argv: list[str] | None = None) -> None:
     if config.algorithm != args.agent:
         parser.error(f"{args.agent} does not play {task}.")
     if isinstance(config.agent, rainbow.Config):
-        hidden = 512 if args.encoder == "nature" else config.agent.hidden_size
         encoder = args.encoder or config.agent.encoder
-        sized = dataclasses.replace(config.agent, encoder=encoder, hidden_size=hidden)
-        config = dataclasses.replace(config, agent=sized)
+        named = dataclasses.replace(config.agent, encoder=encoder)
+        config = dataclasses.replace(config, agent=named)
     elif args.encoder:
         parser.error("--encoder goes with --agent=rainbow.")
     agent = dataclasses.replace(config.agent, compute_dtype=args.compute_dtype)

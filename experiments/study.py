@@ -343,13 +343,13 @@ def make_runs(runs: Runs, missing: dict[int, list[str]], jobs: int, results: pat
     }
     held = read(results)
     for (method, seed), config in configs.items():
-        logdir, ended = pathlib.Path(config.logdir), has_ended(config)
-        if ended and not same_run(config_lib.read(logdir), config):
+        logdir, made = pathlib.Path(config.logdir), has_ended(config)
+        if made and not same_run(config_lib.read(logdir), config):
             raise UserError(f"{logdir} holds a run made with other flags: name another --folder.")
         # Held are only those that others are to be copies of.
         known = [row for row in held if (row["method"], row["seed"]) == (method, str(seed))]
         known = [{name: row[name] for name in MEASURED} for row in known]
-        if known and not (ended and evaluations(logdir) == known):
+        if known and not (made and evaluations(logdir) == known):
             raise UserError(
                 f"{results} holds a run of {method} with seed {seed} that is not the one in "
                 f"{logdir}, so that no copy of it can be made: name another file with --results."

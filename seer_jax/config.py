@@ -314,7 +314,7 @@ def _check_agent(config: Config) -> None:
             raise UserError("latent_shift stores one view of an observation: add --num_copies=1.")
     for field in dataclasses.fields(agent):
         value = getattr(agent, field.name)
-        if isinstance(value, (bool, str)):
+        if isinstance(value, (bool, str)) or value is None:
             continue
         smallest = min(value) if isinstance(value, tuple) and value else value
         low = -math.inf if field.name in _ANY_SIGN else 0

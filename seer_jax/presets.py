@@ -6,8 +6,8 @@ from seer_jax.agents import curl_sac, rainbow
 from seer_jax.config import Config, Preset, is_atari, is_gymnasium
 from seer_jax.types import UserError
 
-# PlaNet's action repeats (arXiv 1811.04551), which the official code follows. For other domains we
-# take 2, as DrQ-v2 does.
+# PlaNet's action repeats (arXiv 1811.04551), as the official script's 8 for cartpole is. For other
+# domains we take 2, as DrQ-v2 does.
 _ACTION_REPEAT = {
     "cartpole": 8,
     "reacher": 4,
@@ -50,8 +50,9 @@ def for_task(task: str, preset: Preset, num_steps: int | None = None) -> Config:
 def _paper(task: str) -> Config:
     """The official script's hyperparameters, with PlaNet's action repeats.
 
-    The official code has a script for cartpole_swingup alone: 80,000 steps, all of them in replay.
-    Elsewhere a run is 500,000 environment steps, as the paper's curves are.
+    The official code has a script for cartpole_swingup alone: 80,000 steps, of which replay holds
+    as many rows. Elsewhere a run is 500,000 environment steps, as the paper's curves are, and
+    freezes at the same eighth; cheetah_run's learning rate is CURL's (arXiv 2004.04136).
     """
     repeat = _action_repeat(task)
     num_steps = 80_000 if task == "cartpole_swingup" else 500_000 // repeat

@@ -12,6 +12,8 @@ convolutions.
 
 Source: lili-chen/SEER at 73ae6e1, seer_dmc. Knowingly different from it:
 - latents are stored after the LayerNorm (it is frozen too), so no update runs it;
+- an observation's K latents serve it both as the one acted on and as the next of the one before,
+  where the official code stores K for either role: half the crops, for half the bytes;
 - a crop can fall on the last offset;
 - the actor's loss leaves the critic's weights out of its backward pass instead of discarding their
   gradient, and shares the contrastive anchor's forward pass: same numbers, less work.

@@ -8,9 +8,12 @@ target network, with noise of its own, says what it is worth. After the freeze `
 None, the transitions hold latents, and what is left of an update is the streams.
 
 Source: lili-chen/SEER at 73ae6e1, seer_atari, itself after Kaixhin/Rainbow. Knowingly different:
-- evaluation acts on mean weights with a small share of random actions, where the official code
-  acts on mean weights alone;
-- n-step returns end at an episode's last row and bootstrap from it where it is not terminal.
+- n-step returns end at an episode's last row and bootstrap from it where it is not terminal;
+- the target is copied every `target_every` updates, counted from the first one, where the official
+  code counts agent steps. By `paper` and `atari100k` the freeze, at which only the convolutions
+  are copied, so meets target streams some 400 updates old, the official one at most three;
+- the steps before `learning_starts` are random, where the official code acts on its noisy network;
+- acting and the update after it draw noise of their own, where the official code draws it once.
 """
 
 import dataclasses
@@ -50,8 +53,9 @@ class Config:
     """What networks compute in. bfloat16 is for large batches on devices that have units for it,
     GPUs, TPUs and CPUs with Intel's AMX: see docs/performance.md; other CPUs gain nothing.
     Parameters, optimisers, losses, normalisation and output layers stay float32."""
-    hidden_size: int = 256
-    """Width of the hidden layer of each stream."""
+    hidden_size: int | None = None
+    """Width of the hidden layer of each stream. None, as in the official code: 512 with Nature's
+    convolutions, else 256."""
     num_atoms: int = 51
     """Points of the distribution of returns."""
     v_min: float = -10.0
@@ -144,11 +148,12 @@ def make_model(config: Config, obs_shape: tuple[int, int, int], num_actions: int
         )
     obs = jax.ShapeDtypeStruct((1, *obs_shape), jnp.uint8)
     latent, _ = jax.eval_shape(convs.init_with_output, jax.random.key(0), obs)
+    hidden_size = config.hidden_size or (512 if config.encoder == "nature" else 256)
     return Model(
         config,
         convs,
         networks.NoisyDueling(
-            config.hidden_size,
+            hidden_size,
             num_actions,
             config.num_atoms,
             config.noisy_std,

@@ -45,7 +45,7 @@ REFERENCE_SCORES = {
 
 _MAX_FRAMES = 108_000  # of an episode, half an hour of play
 # At most, at the start of a game; EnvPool makes as many after each life that ends an episode, where
-# the official code makes one.
+# the official code makes one (and still shows the agent the last frames of the life before).
 _NOOPS = 30
 
 INSTALL = "Atari needs EnvPool: pip install 'seer_jax[atari]' (or: pip install envpool)"
