@@ -81,9 +81,14 @@ class Checkpoints:
             )
         arguments = {name: ocp.args.PyTreeSave(_cut(tree)) for name, tree in flat.items()}
         try:
-            self._open().save(
+            written = self._open().save(
                 step, args=ocp.args.Composite(progress=ocp.args.JsonSave(progress), **arguments)
             )
+            if not written:
+                raise UserError(
+                    f"{self._directory} holds a checkpoint of step {step} or later by now: another "
+                    "process trains there too."
+                )
             # A kill before this line leaves a good checkpoint that nobody can check.
             folder = self._directory / str(step)
             temporary = self._directory / (_CHECKSUMS + ".tmp")
@@ -157,7 +162,8 @@ class Checkpoints:
         folder = self._directory / str(step)
         if (folder / _CHECKSUMS).exists():
             written = json.loads((folder / _CHECKSUMS).read_text())
-            if _checksums(folder) != written:
+            found = _checksums(folder)  # of others, too, that somebody left there
+            if any(found.get(name) != checksum for name, checksum in written.items()):
                 raise ValueError("its files are not as they were written")
         # Arrays come back as what they were saved as, NumPy's.
         arguments = {name: ocp.args.PyTreeRestore() for name in names if name not in in_pieces}

@@ -232,11 +232,14 @@ def check(config: Config) -> None:
         "batch_size": 100_000,
         "frame_stack": 100,
         "image_size": 2_000,
+        "log_every": 10_000,  # until then metrics are kept
         "seed": 2**32 - 1,  # as of NumPy's random streams
     }
     for name, most in maximum.items():
         if (value := getattr(config, name)) > most:
             raise UserError(f"{name}={value} is too large: the most is {most}.")
+    for name in ("logdir", "encoder_from"):
+        _check_folder(name, getattr(config, name))
     if isinstance(config.freeze_step, int) and config.freeze_step < 0:
         raise UserError(
             f"freeze_step={config.freeze_step}: give a step from 0 on, or never, or auto."
@@ -269,6 +272,20 @@ def check(config: Config) -> None:
     dmc = not is_atari(config.task) and not is_gymnasium(config.task)
     if config.render_quality != "full" and not dmc:
         raise UserError("render_quality is for dm_control; other tasks have one picture only.")
+
+
+def _check_folder(name: str, folder: str) -> None:
+    if "://" in folder:
+        raise UserError(
+            f"{name}={folder}: name a folder of this machine, such as a mounted bucket."
+        )
+    try:
+        str(pathlib.Path(folder).absolute()).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"{name}={folder!a}: checkpoints need a path in UTF-8, also of the folder that the "
+            "command runs in."
+        ) from error
 
 
 def _check_several(config: Config) -> None:

@@ -173,7 +173,9 @@ class Logger:
         with self._bar.external_write_mode(sys.stdout):
             try:
                 print(text, flush=True)  # flushed: whoever reads a pipe sees it now
-            except BrokenPipeError:  # nobody does any more, as after Ctrl-C with `| tee`
+            except UnicodeEncodeError:
+                print(text.encode("ascii", "replace").decode(), flush=True)
+            except OSError:  # nobody does any more, as after Ctrl-C with `| tee`, or a full disk
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def close(self) -> None:

@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import fcntl
 import functools
+import os
 import pathlib
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from seer_jax import presets
 from seer_jax.config import Config
 from seer_jax.types import UserError
 
+_LOCK = "lock"  # in the run folder
 _FOLLOW_FROM_LENGTH = {"freeze_step", "freeze_earliest", "freeze_latest"}  # unless given
 
 
@@ -68,70 +70,78 @@ def parse(argv: list[str]) -> Config:
         description="Trains an agent with SEER: pixels first, then a frozen encoder and latents.",
         use_underscores=True,
     )
-    logdir = config.logdir or f"runs/{task}-{config.preset}-s{config.seed}"
-    chosen = {name: getattr(config, name) for name in fields}
-    config = Config(**chosen | {"task": task, "logdir": logdir})
+    chosen = {name: getattr(config, name) for name in fields} | {"task": task}
+    # In `--logdir=~/run` no shell does.
+    home = {name: os.path.expanduser(chosen[name]) for name in ("logdir", "encoder_from")}
+    logdir = home["logdir"] or f"runs/{task}-{config.preset}-s{config.seed}"
+    config = Config(**chosen | home | {"logdir": logdir})
     config_lib.check(config)
     return config
 
 
-def prepare_logdir(config: Config) -> pathlib.Path:
-    """Makes the run folder, or checks that the run in it can go on with this configuration.
+@contextlib.contextmanager
+def held_logdir(config: Config) -> Iterator[pathlib.Path]:
+    """The run folder: made, or the run in it can go on with this configuration. Within, no other
+    process can train there; one that is killed lets go of it.
 
     Raises:
-        UserError: if the folder cannot be used, holds something else, or another configuration.
+        UserError: if the folder cannot be used, holds something else or another configuration, or
+            another process trains there.
     """
     logdir = pathlib.Path(config.logdir)
-    try:
-        if (logdir / "config.json").exists():
-            found = config_lib.read(logdir)
-            differences = _differences(found, config)
-            if not differences:
-                return logdir
-            begun = _has_begun(logdir)
-            may_change = _may_change(found, config)
-            fixed = {name: x for name, x in differences.items() if name not in may_change}
-            if begun and fixed:
-                raise UserError(
-                    f"{logdir} holds a run with another configuration:\n{_lines(fixed)}\n"
-                    + _how_to_go_on(found, config, fixed)
-                )
-            with held(logdir):
-                config_lib.write(config, logdir)
-            said = "goes on" if begun else "held a run that had not begun"
-            print(f"{logdir} {said}, with other flags:\n{_lines(differences)}")
-            return logdir
-        # A kill may have left the beginning of a config.json.
-        if logdir.exists() and any(x.name != "config.json.tmp" for x in logdir.iterdir()):
-            raise UserError(
-                f"{logdir} is not empty and holds no run (no config.json): choose another --logdir."
-            )
-        logdir.mkdir(parents=True, exist_ok=True)
-        config_lib.write(config, logdir)
-    except OSError as error:
-        raise UserError(
-            f"{logdir} cannot be used as run folder ({error.strerror}): choose another --logdir."
-        ) from error
-    return logdir
-
-
-@contextlib.contextmanager
-def held(logdir: pathlib.Path) -> Iterator[None]:
-    """Within, no other run can go on in the folder. A process that is killed lets go of it.
-
-    Raises:
-        UserError: if another does.
-    """
-    with open(logdir / "config.json", "rb") as file:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            _make(logdir)
+            # Not the configuration, which is replaced; opened to write, as NFS locks nothing else.
+            lock = stack.enter_context(open(logdir / _LOCK, "a"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UserError(
+                    f"Another process trains in {logdir}: wait for its end, or choose another "
+                    "--logdir."
+                ) from error
+            except OSError:
+                pass  # a file system without locks, as network drives can be
+            _configure(logdir, config)
+        except OSError as error:
             raise UserError(
-                f"Another process trains in {logdir}: wait for its end, or choose another --logdir."
+                f"{logdir} cannot be used as run folder ({error.strerror}): choose another "
+                "--logdir."
             ) from error
-        except OSError:
-            pass  # a file system without locks, as network drives can be
-        yield
+        yield logdir
+
+
+def _make(logdir: pathlib.Path) -> None:
+    # A kill may have left the beginning of a config.json.
+    ours = {"config.json", "config.json.tmp", _LOCK}
+    there = {x.name for x in logdir.iterdir()} if logdir.exists() else set()
+    if there - ours and "config.json" not in there:
+        raise UserError(
+            f"{logdir} is not empty and holds no run (no config.json): choose another --logdir."
+        )
+    logdir.mkdir(parents=True, exist_ok=True)
+
+
+def _configure(logdir: pathlib.Path, config: Config) -> None:
+    if not (logdir / "config.json").exists():
+        config_lib.write(config, logdir)
+        return
+    found = config_lib.read(logdir)
+    differences = _differences(found, config)
+    if not differences:
+        return
+    begun = _has_begun(logdir)
+    may_change = _may_change(found, config)
+    fixed = {name: x for name, x in differences.items() if name not in may_change}
+    if begun and fixed:
+        raise UserError(
+            f"{logdir} holds a run with another configuration:\n{_lines(fixed)}\n"
+            + _how_to_go_on(found, config, fixed)
+        )
+    config_lib.write(config, logdir)
+    said = "goes on" if begun else "held a run that had not begun"
+    print(f"{logdir} {said}, with other flags:\n{_lines(differences)}")
 
 
 def _has_begun(logdir: pathlib.Path) -> bool:
@@ -200,9 +210,8 @@ def run(config: Config) -> int:
             read_encoder = functools.cache(lambda: transfer.read_encoder(config, agent))
             if not (pathlib.Path(config.logdir) / "config.json").exists():
                 read_encoder()
-        logdir = prepare_logdir(config)
         make_eval_env = lambda: build.make_eval_env(config)
-        with held(logdir):
+        with held_logdir(config) as logdir:
             train.train(config, logdir, env, make_eval_env, agent, read_encoder=read_encoder)
     except train.Interrupted as stopped:
         print(f"seer_jax: {stopped} The same command resumes.", file=sys.stderr)

@@ -432,7 +432,8 @@ class Run:
 
     def lacks_an_evaluation(self) -> bool:
         """Whether that of this step is to be made: the first, or one cut short by a stop."""
-        step, last, every = self.progress.step, self.loggers[0].last_eval(), self.config.eval_every
+        step, every = self.progress.step, self.config.eval_every
+        last = min(logger.last_eval() for logger in self.loggers)  # a kill may fall between two
         return last < step and (step >= self.config.num_steps or step // every > last // every)
 
     def evaluate(self, stop_requested: Callable[[], bool] = lambda: False) -> bool:
@@ -455,6 +456,8 @@ class Run:
         env_step = step * self.env.spec.action_repeat
         scores = self.env.spec.reference_scores
         for logger, of_one in zip(self.loggers, returns, strict=True):
+            if logger.last_eval() >= step:
+                continue
             if scores is not None:
                 normalised = (float(np.mean(of_one)) - scores[0]) / (scores[1] - scores[0])
                 logger.write(step, {"eval/human_normalised": normalised})

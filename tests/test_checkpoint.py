@@ -41,6 +41,16 @@ def test_as_many_are_kept_as_asked_for_and_each_can_be_read(tmp_path):
         checkpoint.restore_once(tmp_path, ("a",), step=1)
 
 
+def test_what_others_leave_in_a_checkpoint_does_not_spoil_it(tmp_path):
+    checkpoints = checkpoint.Checkpoints(tmp_path)
+    checkpoints.save(3, {"a": {"x": np.ones(2)}}, {})
+    (tmp_path / "3" / ".DS_Store").touch()
+    assert checkpoints.restore(("a",)) is not None
+    with pytest.raises(UserError, match="of step 2 or later by now: another process"):
+        checkpoints.save(2, {"a": {"x": np.ones(2)}}, {})
+    checkpoints.close()
+
+
 @pytest.mark.parametrize("rows", [10_007, 10_000])
 def test_large_arrays_become_few_files_also_of_a_prime_number_of_rows(tmp_path, rows):
     x = np.arange(rows * 4_000, dtype=np.uint16).reshape(rows, 1, 4_000)

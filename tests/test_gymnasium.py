@@ -47,6 +47,14 @@ def test_rewards_of_the_repeats_are_summed_and_actions_reach_the_bounds():
     env.close()
 
 
+def test_actions_stay_within_bounds_that_rounding_would_cross():
+    env = make(HILL)
+    bounds = env._env.action_space = gymnasium.spaces.Box(-2, 0.2, (1,), np.float32)
+    for action in (-1.0, 1.0):
+        assert bounds.contains(env._to_bounds(np.array([action], np.float32)))
+    env.close()
+
+
 def test_a_time_limit_ends_an_episode_with_discount_1():
     env = make(HILL, action_repeat=100)
     env.reset()

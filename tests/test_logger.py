@@ -3,6 +3,7 @@
 import csv
 import errno
 import json
+import os
 import pathlib
 import struct
 import subprocess
@@ -177,6 +178,26 @@ print("alive", file=sys.stderr)
         process.stdin.close()
         assert process.stderr.read() == "alive\n"
     assert process.returncode == 0
+
+
+def test_a_line_that_cannot_be_printed_does_not_end_the_run(tmp_path):
+    program = f"""
+import os, pathlib, sys
+from seer_jax.logger import Logger
+with Logger(pathlib.Path({str(tmp_path)!r}), action_repeat=1, num_steps=9, progress=False) as log:
+    log.line("1 \u00b1 2")
+    os.dup2(os.open("/dev/full", os.O_WRONLY), sys.stdout.fileno())
+    log.line("three")
+    log.line("four")
+print("alive", file=sys.stderr)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "1 ? 2\n", "alive\n")
 
 
 def test_on_a_terminal_the_bar_shows_phase_return_and_speed(tmp_path, capsys, monkeypatch):

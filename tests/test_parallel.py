@@ -6,6 +6,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -116,6 +117,30 @@ def test_a_signal_is_not_lost_while_a_process_starts():
         assert received == ["SIGTERM"]
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def refused_connection():
+    raise ConnectionRefusedError("no simulator listens")
+
+
+def test_a_connection_that_an_environment_lacks_is_said_to_be_that():
+    with pytest.raises(RuntimeError, match=r"(?s)process:.*no simulator listens"):
+        ParallelEnv([refused_connection])
+
+
+class Simulator(FakeEnv):
+    """One that runs in a process of its own."""
+
+    def close(self):
+        with subprocess.Popen(["sleep", "60"]) as process:
+            process.terminate()
+
+
+def test_what_an_environment_starts_can_be_terminated():
+    env = ParallelEnv([Simulator])
+    began = time.perf_counter()
+    env.close()
+    assert time.perf_counter() - began < 5 and env._processes[0].returncode == 0
 
 
 def test_processes_whose_parent_is_gone_end_without_a_word():

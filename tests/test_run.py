@@ -111,6 +111,8 @@ def stopped(trained, tmp_path):
         ("--algorithm=rainbow", "does not go with task=cartpole_swingup: leave it out"),
         ("--replay_memory=1e999", "'1e999' is not a size"),
         ("--encoder_from=/etc/passwd --freeze_step=0", "/etc/passwd holds no run"),
+        ("--encoder_from=gs://bucket/run --freeze_step=0", "a folder of this machine"),
+        ("--log_every=100000", "log_every=100000 is too large: the most is 10000"),
         ("--replay_memory=1e308k", "'1e308k' is not a size"),
         ("--seed=9223372036854775808", "seed=9223372036854775808 is too large"),
         ("--replay_memory=lots", "'lots' is not a size: write a number and a unit"),
@@ -132,6 +134,13 @@ def test_flags_that_cannot_work_are_refused_before_anything_is_made(
     assert "Traceback" not in err
     # Nothing to clear away, and the mended command may use the folder.
     assert list(tmp_path.iterdir()) == []
+
+
+def test_folders_below_the_home_directory_and_with_odd_names(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert run.parse([*TINY, "--logdir=~/run"]).logdir == str(tmp_path / "run")
+    with pytest.raises(UserError, match="logdir='/tmp/.*udcff': checkpoints need a path in UTF-8"):
+        run.parse([*TINY, "--logdir=/tmp/\udcff"])
 
 
 def test_help_shows_every_flag(tmp_path, capsys):
@@ -182,12 +191,13 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path, capsys):
 def test_a_run_killed_while_it_wrote_its_configuration_starts(tmp_path):
     (tmp_path / "config.json.tmp").write_text('{"ta')
     config = config_lib.Config(logdir=str(tmp_path))
-    assert run.prepare_logdir(config) == tmp_path
-    assert [x.name for x in tmp_path.iterdir()] == ["config.json"]
+    with run.held_logdir(config) as logdir:
+        assert logdir == tmp_path
+    assert {x.name for x in tmp_path.iterdir()} == {"config.json", "lock"}
 
 
 def test_a_folder_that_another_run_trains_in(stopped, capsys):
-    with run.held(stopped):
+    with run.held_logdir(dataclasses.replace(config_lib.read(stopped), logdir=str(stopped))):
         code, _, err = call(capsys, stopped)
         assert code == 2 and f"Another process trains in {stopped}: wait" in err
     assert call(capsys, stopped)[0] == 0
@@ -269,7 +279,7 @@ def test_where_memory_is_short_smaller_flags_may_begin(tmp_path, capsys, monkeyp
         error = jax.errors.JaxRuntimeError("INTERNAL: a bug")
         with pytest.raises(jax.errors.JaxRuntimeError, match="a bug"):
             run.main([*TINY, f"--logdir={tmp_path / 'run'}", "--seed=1"])
-    with run.held(tmp_path / "run"):
+    with run.held_logdir(config_lib.read(tmp_path / "run")):
         code, _, err = call(capsys, tmp_path / "run")
         assert code == 2 and "Another process trains in" in err
     code, out, _ = call(capsys, tmp_path / "run")
@@ -525,8 +535,8 @@ def test_a_finished_run_says_so(trained, capsys):
 
 
 def test_the_run_folder_has_what_the_documentation_says(trained):
-    names = {x.name for x in trained.iterdir()}
-    assert names == {"config.json", "metrics.jsonl", "eval.csv", "tensorboard", "checkpoints"}
+    names = {x.name for x in trained.iterdir()} - {"config.json", "lock"}
+    assert names == {"metrics.jsonl", "eval.csv", "tensorboard", "checkpoints"}
     assert sorted(x.name for x in (trained / "checkpoints").iterdir()) == ["50", "60"]
     config = config_lib.read(trained)
     assert (config.task, config.num_steps, config.video) == ("cartpole_swingup", 60, False)

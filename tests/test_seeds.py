@@ -104,6 +104,17 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(together, tmp_path):
         assert read_evals(folders[0]) == read_evals(folders[1])
 
 
+def test_an_evaluation_that_only_some_have_written_is_made_for_the_others(together, tmp_path):
+    logdir = shutil.copytree(together / "both", tmp_path / "run")
+    last = logdir / f"seed{SEEDS[1]}" / "eval.csv"
+    last.write_text("".join(last.read_text().splitlines(keepends=True)[:-1]))
+    config = config_lib.read(logdir)
+    assert run.run(dataclasses.replace(config, logdir=str(logdir))) == 0
+    for seed in SEEDS:
+        both = [read_evals(folder / f"seed{seed}") for folder in (logdir, together / "both")]
+        assert both[0] == both[1]
+
+
 @pytest.fixture
 def two():
     """Two learners: configuration, agent, the environment's sizes and their programs in one."""

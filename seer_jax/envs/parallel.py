@@ -163,6 +163,9 @@ def _start(pipe: int) -> subprocess.Popen:
 
 def serve(pipe: int) -> None:
     """The life of one process: builds an environment and does what it is told."""
+    for each in _SIGNALS:  # still held back; a process that the environment starts gets them
+        signal.signal(each, lambda *_: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     with multiprocessing.connection.Connection(pipe) as connection:
         with contextlib.suppress(EOFError, ConnectionError):  # the parent is gone
             _serve(connection)
@@ -170,9 +173,14 @@ def serve(pipe: int) -> None:
 
 def _serve(connection: multiprocessing.connection.Connection) -> None:
     try:
-        env = connection.recv()()
+        make = connection.recv()
     except (EOFError, ConnectionError):
         raise
+    except Exception as error:  # it cannot be unpickled here
+        connection.send(_told(error))
+        return
+    try:
+        env = make()
     except Exception as error:
         connection.send(_told(error))
         return
