@@ -68,7 +68,9 @@ def _time(function: Callable[[], Any], count: int) -> float:
 
 
 def _timing(samples: list[float]) -> Timing:
-    quartiles = statistics.quantiles(samples, n=4) if len(samples) > 1 else samples * 3
+    quartiles = samples * 3
+    if len(samples) > 1:
+        quartiles = statistics.quantiles(samples, n=4, method="inclusive")
     return Timing(statistics.median(samples), quartiles[0], quartiles[2], len(samples))
 
 

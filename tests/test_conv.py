@@ -31,6 +31,15 @@ def test_a_convolution_by_hand():
     assert grad[:, :, 0, 0].tolist() == [[12, 16], [24, 28]]
 
 
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_the_scanned_gradient_is_that_of_lax(stride):
+    x, kernel = normal(0, 4, 11, 10, 2), normal(1, 4, 3, 2, 5)
+    out, back = jax.vjp(lambda kernel: plain(x, kernel, stride), kernel)
+    grad = normal(2, *out.shape)
+    found = conv._scanned_kernel_grad(x, grad, kernel.shape, stride)
+    np.testing.assert_allclose(found, back(grad)[0], rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize(
     ("height", "width", "kernel_height", "kernel_width"),

@@ -54,6 +54,35 @@ def changed(old, new):
     return {name for name in old if not equal(old[name], new[name])}
 
 
+def test_an_update_crops_each_view_by_itself(agent, state, monkeypatch):
+    """Pixels that say where they are and of which observation."""
+    seen, (y, x) = [], np.mgrid[:18, :18]
+    monkeypatch.setattr(curl_sac, "update_on_views", lambda *args: seen.append(args))
+
+    def images(label):
+        obs = np.zeros((BATCH, 18, 18, 6), np.uint8)
+        obs[..., 0], obs[..., 1], obs[..., 2] = y, x, label
+        return obs
+
+    transition = batch()._replace(obs=images(1), next_obs=images(2))
+    agent.update(state, transition, jax.random.key(0))
+    ((_, _, views, positive, noise),) = seen
+    corners = [np.asarray(v)[:, 0, 0] for v in (views.obs, views.next_obs, positive)]
+    assert [set(c[:, 2].tolist()) for c in corners] == [{1}, {2}, {1}]
+    offsets = [tuple(map(tuple, c[:, :2].tolist())) for c in corners]
+    assert len(set(offsets)) == 3 and all(len(set(of_view)) > 1 for of_view in offsets)
+    assert not np.array_equal(noise.critic, noise.actor)
+
+
+def test_the_offset_is_subtracted_from_pixels():
+    pixels = np.full((1, 16, 16, 6), 51, np.uint8)  # 0.2
+    for offset, black in ((0.2, True), (0.0, False)):
+        config = dataclasses.replace(CONFIG, pixel_offset=offset, frozen_depth="convs")
+        agent = curl_sac.make(config, SPEC, frame_stack=2)
+        frozen = agent.freeze(jax.jit(agent.init)(jax.random.key(0))).frozen
+        assert (np.abs(agent.encode(frozen, pixels)["features"]).max() < 1e-6) == black
+
+
 def test_views(agent):
     obs = batch().obs
     assert agent.view(obs).shape == (BATCH, 16, 16, 6)

@@ -5,12 +5,13 @@ import dataclasses
 import os
 import pathlib
 import shutil
+import threading
 
 import numpy as np
 import pytest
 
 from benchmarks import measure
-from experiments import convergence, equal_memory, freezing_step, pole, transfer
+from experiments import convergence, equal_memory, freezing_step, pole, study, transfer
 from experiments.freeze_or_never import STUDY
 from experiments.study import Runs, copy_until_freeze, read, run_study
 from seer_jax import config as config_lib
@@ -67,6 +68,29 @@ def test_every_run_is_made_once_and_recorded(tmp_path, capsys):
             run_study(STUDY, "", [*study, *wrong])
         assert stopped.value.code == 2 and message in capsys.readouterr().err
     assert results.read_text() == written
+
+
+def test_a_run_is_held_to_the_core_it_is_given(tmp_path):
+    core = max(os.sched_getaffinity(0))
+    command = ["python", "-c", "import os; print(os.sched_getaffinity(0))"]
+    study.train(command, tmp_path / "run", core)
+    assert (tmp_path / "run.log").read_text() == f"{{{core}}}\n"
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_runs_side_by_side_have_a_core_each(tmp_path, monkeypatch):
+    both, cores = threading.Barrier(2, timeout=60), []
+
+    def train(command, logdir, core):
+        cores.append(core)
+        both.wait()
+        logdir.mkdir(parents=True)
+        (logdir / "eval.csv").write_text(",".join(study.MEASURED) + "\n")
+
+    monkeypatch.setattr(study, "train", train)
+    two = Runs(STUDY, "cartpole_swingup", "quick", None, [], tmp_path)
+    study.make_runs(two, {0: ["never"], 1: ["never"]}, 2, tmp_path / "results.csv")
+    assert len(set(cores)) == 2
 
 
 @pytest.mark.parametrize(

@@ -416,6 +416,13 @@ def test_plan_is_linear_in_environments_and_copies():
     assert replay_lib.row_bytes(sizes.latent_row) == 3 * (LATENT_ROW - 800)
 
 
+@pytest.mark.parametrize("budget", [dict(replay_capacity=1_000), dict(replay_memory="64MiB")])
+def test_each_of_several_learners_has_as_much_replay_as_one_alone(budget):
+    alone, two = plan(**budget), plan(num_envs=2, num_seeds=2, **budget)
+    assert two.frame_capacity == alone.frame_capacity
+    assert two.latent_capacity == alone.latent_capacity
+
+
 @pytest.mark.parametrize(
     ("freeze_step", "frame_steps"),
     [(10_000, 10_000), (0, 0), (80_000, 80_000), (90_000, 80_000), ("never", 80_000)],

@@ -50,6 +50,16 @@ def test_a_freeze_of_any_seed_is_marked():
     assert plot.curves(longer, "Alien", "auto").frozen == []
 
 
+def test_the_line_is_the_mean_and_the_band_95_percent(tmp_path):
+    write_results(tmp_path / "results.csv", {"never": [100, 200, 600]})
+    axes = plot.draw(study.read(tmp_path / "results.csv")).axes[0]
+    (mean,) = (line for line in axes.lines if line.get_linewidth() == 2)
+    assert mean.get_ydata().tolist() == [0, 300]
+    x = np.random.default_rng(1).normal(size=400)
+    low, high = plot.interval((x,), lambda x, axis: np.mean(x, axis=axis))
+    np.testing.assert_allclose([x.mean() - low, high - x.mean()], 1.96 * x.std() / 20, rtol=0.1)
+
+
 def test_returns_are_normalised():
     assert plot.normalised("walker_walk", np.array([500.0])) == [0.5]
     assert plot.normalised("Breakout", np.array([1.7, 30.5])) == pytest.approx([0, 1])

@@ -24,6 +24,12 @@ def test_codes_by_hand():
     np.testing.assert_array_equal(codes, [[-127], [32]])
 
 
+def test_the_scale_is_of_the_largest_in_any_part():
+    parts = [np.float32([x]) for x in ([1, 30], [20, 3], [5, 5])]
+    scale = quantise.fit(parts, "uint8")
+    np.testing.assert_allclose(scale, np.float32([20, 30]) / 255, rtol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "int8"])
 def test_there_and_back_within_half_a_step(dtype):
     z = np.random.default_rng(0).normal(size=(100, 7)).astype(np.float32) * np.arange(1, 8)

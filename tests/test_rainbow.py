@@ -48,6 +48,14 @@ def same(a, b):
     return all(jax.tree.leaves(jax.tree.map(np.array_equal, a, b)))
 
 
+def test_the_target_has_noise_of_its_own(agent, state, monkeypatch):
+    seen = []
+    monkeypatch.setattr(rainbow, "update_with_noise", lambda *args: seen.append(args[3]))
+    agent.update(state, batch(), jax.random.key(0))
+    pairs = zip(*map(jax.tree.leaves, (seen[0].online, seen[0].target)), strict=True)
+    assert not any(np.array_equal(a, b) for a, b in pairs)
+
+
 def test_project_categorical_by_hand():
     """0.75 of a probability at 1.25 belongs to 1, the rest to 2; 9 counts for the end, 2."""
     support = jnp.arange(-2.0, 3.0)

@@ -25,7 +25,7 @@ from runs import (
     read_metrics,
 )
 
-from seer_jax import checkpoint, dispatch, settling, train
+from seer_jax import checkpoint, dispatch, programs, settling, train
 from seer_jax import config as config_lib
 from seer_jax import replay as replay_lib
 from seer_jax.agents import curl_sac
@@ -209,6 +209,72 @@ def test_pauses_to_evaluate_do_not_count_in_the_steps_per_second(tmp_path, monke
     rates = [line["time/sps"] for line in lines if "time/sps" in line]
     # A second for a step; in some a new episode begins, which is none.
     assert len(rates) == 5 and all(0.7 < rate <= 1 for rate in rates)
+
+
+def test_no_two_updates_draw_alike(tmp_path):
+    with open_run(tmp_path, frozen_updates=3) as run:
+        numbers, learn = [], run.functions.learn
+
+        def numbered(*args):
+            numbers.append(int(args[4]))
+            return learn(*args)
+
+        run.functions = run.functions._replace(learn=numbered)
+        step_to(run, 12)
+        run.freeze()
+        step_to(run, 14)
+        assert numbers == [*range(8 + 2 * 3)]
+
+        def q(number):
+            state = jax.tree.map(lambda x: x.copy(), run.state)
+            keys, beta = run.keys.learn, np.float32(0)
+            metrics = learn(state, None, run.replay, keys, np.int32(number), beta)[2]
+            return float(metrics.by_name()["critic/q"])
+
+        assert q(0) == q(0) != q(1)
+
+
+def test_an_update_samples_as_the_run_says(monkeypatch):
+    given = {}
+
+    def sample(key, replay, batch_size, **kwargs):
+        given.update(kwargs, batch_size=batch_size)
+        raise InterruptedError
+
+    monkeypatch.setattr(replay_lib, "sample", sample)
+    agent = dataclasses.replace(CONFIG.agent, n_step=4, gamma=0.9)
+    config = dataclasses.replace(CONFIG, agent=agent)
+    state, key = types.SimpleNamespace(frozen=None), jax.random.key(0)
+    with pytest.raises(InterruptedError):
+        programs._learn(config, None, "frames", None, state, None, key, 0, 0.7)
+    assert given == dict(n_step=4, gamma=0.9, beta=0.7, env=None, read="frames", batch_size=8)
+
+
+def test_beta_rises_to_one(tmp_path):
+    with open_run(tmp_path) as run:
+        seen, state = [], run.state
+
+        def learn(*args):
+            seen.append(float(args[5]))
+            return state, None, None
+
+        run.functions = run.functions._replace(learn=learn)
+        for run.progress.step in (0, 12, 24, 30):
+            run.learn()
+        assert seen == pytest.approx([0.4, 0.7, 1, 1])
+
+
+def test_hours_go_on_where_they_were(tmp_path, monkeypatch):
+    clock = types.SimpleNamespace(now=0.0)
+    monkeypatch.setattr(train, "time", types.SimpleNamespace(perf_counter=lambda: clock.now))
+    with open_run(tmp_path) as run:
+        step_to(run, 3)
+        clock.now = 100.0
+        run.save()
+    clock.now = 500.0
+    with open_run(tmp_path) as run:
+        clock.now = 507.0
+        assert run.seconds() == 107
 
 
 def test_reports_come_every_log_every_steps_and_at_the_end(standard):
