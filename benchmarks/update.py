@@ -199,13 +199,11 @@ def main(argv: list[str] | None = None) -> None:
         parser.error(str(error))
     if config.algorithm != args.agent:
         parser.error(f"{args.agent} does not play {task}.")
-    if isinstance(config.agent, rainbow.Config):
-        encoder = args.encoder or config.agent.encoder
-        named = dataclasses.replace(config.agent, encoder=encoder)
-        config = dataclasses.replace(config, agent=named)
-    elif args.encoder:
-        parser.error("--encoder goes with --agent=rainbow.")
     agent = dataclasses.replace(config.agent, compute_dtype=args.compute_dtype)
+    if args.encoder:
+        if not isinstance(agent, rainbow.Config):
+            parser.error("--encoder goes with --agent=rainbow.")
+        agent = dataclasses.replace(agent, encoder=args.encoder)
     config = dataclasses.replace(config, agent=agent)
     env = build.make_env(config)
     env.close()

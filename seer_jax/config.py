@@ -140,6 +140,12 @@ class Config:
         last = self.freeze_latest if self.freeze_step == "auto" else self.freeze_step
         return max(last, self.learning_starts) if self.latent_dtype in LARGEST_CODE else last
 
+    @property
+    def never_freezes(self) -> bool:
+        """Whether the run ends before its freeze; `auto` may find an earlier step than the last."""
+        last = self.last_freeze_step
+        return last is None or (last > self.num_steps and self.freeze_step != "auto")
+
 
 def is_atari(task: str) -> bool:
     """Whether a task, spelt as runs keep it, is an Atari game: those begin with a capital."""

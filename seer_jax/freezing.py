@@ -109,8 +109,7 @@ def plan(config: Config, agent: Agent, spec: EnvSpec) -> Plan:
         min(budget // replay_lib.row_bytes(row), most)
         for row, most in zip(rows, needed, strict=True)
     ]
-    never = last is None or (last > config.num_steps and config.freeze_step != "auto")
-    phases = 1 if never else 2
+    phases = 1 if config.never_freezes else 2
     _check_budget(config, spec, envs, budget, capacities[:phases], needed[:phases], rows[:phases])
     return Plan(frame_row, capacities[0], latent_row, capacities[1])
 

@@ -300,7 +300,7 @@ class Run:
         say = self.loggers[0].line
         if config.learning_starts >= config.num_steps:
             say(f"No update is made: learning_starts={config.learning_starts:,} is the run's end.")
-        if last is not None and last > config.num_steps and config.freeze_step != "auto":
+        if last is not None and config.never_freezes:
             say(f"The encoder never freezes: step {last:,} is after the end of the run.")
             return
         if last is not None and last <= config.learning_starts and not config.encoder_from:

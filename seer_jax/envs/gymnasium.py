@@ -153,7 +153,7 @@ class GymnasiumEnv:
 
     def _to_bounds(self, action: np.ndarray) -> np.ndarray:
         low, high = self._env.action_space.low, self._env.action_space.high
-        inside = np.clip(low + (high - low) * (action + 1) / 2, low, high)  # despite of rounding
+        inside = np.clip(low + (high - low) * (action + 1) / 2, low, high)  # despite rounding
         return inside.astype(self._env.action_space.dtype)
 
     def _time_step(self, step_type: int, reward: float, discount: float, obs: Any) -> TimeStep:

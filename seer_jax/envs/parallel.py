@@ -8,6 +8,7 @@ a pipe. The processes end with their parent, however it ends: the pipe closes.
 
 import contextlib
 import multiprocessing.connection
+import pickle
 import signal
 import subprocess
 import sys
@@ -172,15 +173,9 @@ def serve(pipe: int) -> None:
 
 
 def _serve(connection: multiprocessing.connection.Connection) -> None:
+    pickled = connection.recv_bytes()
     try:
-        make = connection.recv()
-    except (EOFError, ConnectionError):
-        raise
-    except Exception as error:  # it cannot be unpickled here
-        connection.send(_told(error))
-        return
-    try:
-        env = make()
+        env = pickle.loads(pickled)()
     except Exception as error:
         connection.send(_told(error))
         return
