@@ -8,8 +8,9 @@ those of --against; minutes say little of runs that shared their cores with othe
 over seeds with a 95% bootstrap interval, each seed as a thin line, and a diamond wherever the
 encoder of one froze. Then prints, over all tasks, the interquartile mean of the normalised return
 at the last step that all methods have got to, and how probable it is that the first method does
-better, both with 95% intervals (Agarwal et al. 2021, arXiv 2108.13264). Returns are normalised by
-the 1,000 that a task of the suite gives at most, or by human scores.
+better, both with 95% intervals (Agarwal et al. 2021, arXiv 2108.13264), and what all runs together
+cost until then. Returns are normalised by the 1,000 that a task of the suite gives at most, or by
+human scores.
 
 `rliable`, that paper's library, does the same; it has not been released since August 2024 and would
 bring pandas, seaborn and statsmodels for these two numbers, so they come from SciPy.
@@ -167,20 +168,23 @@ def summary(rows: Rows) -> list[str]:
     if not tasks:
         raise UserError("There is no task that all these methods have run.")
     final: dict[str, list[np.ndarray]] = {method: [] for method in methods}
+    flops = dict.fromkeys(methods, 0.0)
     for task in tasks:
         found = {method: curves(rows, task, method) for method in methods}
         last = min(each.x["env_step"].max() for each in found.values())  # that all have got to
         for method, each in found.items():
-            returns = each.returns[:, each.x["env_step"][0] <= last]
-            final[method].append(normalised(task, returns[:, -1]))
+            at = np.flatnonzero(each.x["env_step"][0] <= last)[-1]
+            final[method].append(normalised(task, each.returns[:, at]))
+            flops[method] += each.x["flops"][:, at].sum()
     width = 2 + max(map(len, methods))
     lines = [
-        f"{'':{width}}{'runs':>5}{'IQM of normalised return':>30}{f'P({methods[0]} better)':>26}"
+        f"{'':{width}}{'runs':>5}{'FLOPs':>10}{'IQM of normalised return':>30}"
+        f"{f'P({methods[0]} better)':>26}"
     ]
     for method in methods:
         middle = float(interquartile_mean(*final[method], axis=-1))
-        line = f"{method:{width}}{sum(map(len, final[method])):5}"
-        line += f"{middle:14.3f} {_between(final[method], interquartile_mean):15}"
+        line = f"{method:{width}}{sum(map(len, final[method])):5}{flops[method]:10.2e}"
+        line += f"{middle:14.2f} {_between(final[method], interquartile_mean):15}"
         if method != methods[0]:
             pairs = [*final[methods[0]], *final[method]]
             line += f"{improvement(*pairs, axis=-1):11.2f} {_between(pairs, improvement):14}"

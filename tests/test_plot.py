@@ -84,7 +84,7 @@ def test_figure_and_summary(tmp_path, capsys):
     plot.main([f"{tmp_path}/walk.csv", f"--out={tmp_path}/figure.png", "--published", "curl"])
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
     lines = capsys.readouterr().out.splitlines()
-    assert lines[2].split()[:3] == ["freeze", "3", "0.400"]
+    assert lines[2].split()[:4] == ["freeze", "3", "3.00e+11", "0.40"]
     assert lines[3].split()[-4:] == ["1.00", "(1.00", "to", "1.00)"]
     plot.main([f"{tmp_path}/walk.csv", f"--out={tmp_path}/2.png", "--methods", "never", "freeze"])
     assert "P(never better)" in capsys.readouterr().out
@@ -101,7 +101,7 @@ def test_returns_are_compared_at_the_last_step_that_all_methods_have_got_to(tmp_
     write_results(tmp_path / "walk.csv", {"freeze": [300], "never": [400]})
     rows = study.read(tmp_path / "walk.csv")
     more = [row | {"step": "200", "env_step": "400", "return": "900"} for row in rows[1:2]]
-    assert plot.summary(more + rows[2:] + rows[:2])[1].split()[2] == "0.300"
+    assert plot.summary(more + rows[2:] + rows[:2])[1].split()[2:4] == ["1.00e+11", "0.30"]
 
 
 def test_published_curves_begin_with_random_play_and_end_where_ours_do():
