@@ -30,9 +30,10 @@ class Config:
     game, such as Alien or atari:road_runner, or a Gymnasium environment with continuous actions
     that shows pictures, such as gymnasium:CarRacing-v3 (your own: gymnasium:MODULE:ID)."""
     preset: Preset = "paper"
-    """Where the defaults of all other flags come from: paper (the official hyperparameters), quick
-    (a small agent that learns in minutes on two CPU cores) or, for Atari, atari100k (the benchmark
-    of 100,000 steps)."""
+    """Where the defaults of all other flags come from: paper (the official hyperparameters; the
+    official code's script for the suite is of cartpole_swingup, other tasks differ in
+    action_repeat and lengths), quick (a small agent that learns in minutes on two CPU cores) or,
+    for Atari, atari100k (the benchmark of 100,000 steps)."""
     algorithm: Algorithm = "curl_sac"
     """The agent, which follows from the task: leave it out. curl_sac for continuous actions,
     rainbow for Atari."""

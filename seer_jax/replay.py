@@ -225,7 +225,8 @@ def update_priorities(
     """Sets the priorities of a batch by its errors f32[B] (their sign does not count). Where one is
     not finite, as the run has diverged, `sample` must still find starts until the loop says so."""
     new = (jnp.abs(errors) + 1e-6) ** exponent  # above 0: no transition is lost for good
-    new = jnp.where(jnp.isfinite(new), new, priorities.highest)
+    # Below what a sum over a ring of them could make infinite.
+    new = jnp.where(jnp.isfinite(new), jnp.minimum(new, 1e30), priorities.highest)
     return Priorities(
         priorities.values.at[start].set(new), jnp.maximum(priorities.highest, jnp.max(new))
     )
@@ -238,7 +239,7 @@ def _draw_starts(
     num_envs = replay.rows.reward.shape[1] if only is None else 1
     by_priority = None
     if replay.priorities is not None:
-        by_priority = _draw_by_priority(replay.priorities.values.reshape(-1), batch_size)
+        by_priority = _draw_by_priority(_drawable(replay, n_step).reshape(-1), batch_size)
 
     def draw(key: Key) -> tuple[Array, Array, Array, Array]:
         age_key, env_key = jax.random.split(key)
@@ -262,6 +263,18 @@ def _draw_starts(
     key, first_key = jax.random.split(key)
     carry = jax.lax.while_loop(lambda c: ~jnp.all(c[-1]), redraw, (key, *draw(first_key)))
     return carry[1], carry[2], carry[3]
+
+
+def _drawable(replay: Replay, n_step: int) -> Array:
+    """Priorities f32[capacity, N], 0 where a window has not ended yet. Those newest rows have the
+    highest priority there is: had one error run away, sums would hold nothing else, and no draw
+    would ever be valid."""
+    assert replay.priorities is not None
+    shape = n_step, replay.rows.reward.shape[1]
+    age = jnp.broadcast_to(replay.size - 1 - jnp.arange(n_step)[:, None], shape)
+    env = jnp.broadcast_to(jnp.arange(shape[1]), shape)
+    _, valid = _window_length(replay, age.reshape(-1), env.reshape(-1), n_step)
+    return replay.priorities.values.at[slot(replay, age), env].multiply(valid.reshape(shape))
 
 
 def _draw_by_priority(values: Array, batch_size: int) -> Callable[[Key], Array]:

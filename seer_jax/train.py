@@ -300,6 +300,9 @@ class Run:
         say = self.loggers[0].line
         if config.learning_starts >= config.num_steps:
             say(f"No update is made: learning_starts={config.learning_starts:,} is the run's end.")
+        first = (replay_lib.min_rows(config.agent.n_step) - 1) * config.num_envs
+        if config.num_envs > 1 and config.learning_starts < first < config.num_steps:
+            say(f"Updates begin near step {first:,}, when replay has complete returns.")
         if last is not None and config.never_freezes:
             say(f"The encoder never freezes: step {last:,} is after the end of the run.")
             return

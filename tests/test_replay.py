@@ -531,6 +531,29 @@ def test_errors_that_are_not_finite_leave_draws_whole():
     assert sampled_transitions(replay, 1) == sampled_transitions(replay.replace(priorities=None), 1)
 
 
+@pytest.mark.parametrize(
+    ("error", "at", "drawn"), [(1e12, (5, 6), {0, 1, 2, 3}), (3e38, (2, 3), {2, 3})]
+)
+def test_an_error_that_runs_away_leaves_draws_whole(error, at, drawn):
+    """New rows get the highest priority, and none is drawn while its window of 20 steps has not
+    ended: with 24 rows the first four can be, although no sum would hold them beside the others.
+    Nor is the sum of two such priorities infinite. Otherwise the draw would never end."""
+    rows = play(fake_env(lengths=(30,)), 24)
+    replay = replay_lib.init(2_000, rows[0], prioritised=True)
+    for row in rows[:10]:
+        replay = add(replay, row)
+    start = replay_lib.Start(jnp.array(at), jnp.array([0, 0]))
+    replay = replay.replace(
+        priorities=replay_lib.update_priorities(replay.priorities, start, jnp.full(2, error), 1.0)
+    )
+    for row in rows[10:]:
+        replay = add(replay, row)
+    _, start = replay_lib.sample(
+        jax.random.key(0), replay, 500, n_step=20, gamma=1.0, read=replay_lib.latents
+    )
+    assert set(start.slot.tolist()) == drawn
+
+
 def test_prioritised_draws_are_whole_transitions():
     """The same transitions as uniform sampling finds, and no other."""
     rows = play(fake_env(num_envs=2, lengths=(1, 3, 2, 7)), 37)

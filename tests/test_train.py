@@ -344,12 +344,16 @@ def test_a_finished_run_says_so_and_changes_nothing(standard, capsys):
         ),
         (dict(freeze_step=5), ""),
         (dict(freeze_step="never"), ""),
+        (
+            dict(freeze_step=20, num_envs=3),
+            "Updates begin near step 9, when replay has complete returns.",
+        ),
     ],
 )
 def test_what_will_not_be_is_said(tmp_path, capsys, changes, said):
     with open_run(tmp_path, **changes) as run:
         run.say_what_will_not_be()
-    assert capsys.readouterr().out.strip() == said
+        assert capsys.readouterr().out.strip() == said
 
 
 def test_random_actions_first_and_then_such_that_explore(tmp_path):
