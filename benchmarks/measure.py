@@ -99,8 +99,9 @@ def matmul_record(timing: Timing) -> dict[str, Any]:
 _CODE = (":/", ":(top,exclude)*/results/*")  # all but what the runs themselves write
 
 
-def machine() -> dict[str, Any]:
-    """Commit, versions and hardware: what a figure depends on."""
+def machine(device: str | None = None) -> dict[str, Any]:
+    """Commit, versions and hardware: what a figure depends on; the device is JAX's own, if it is
+    not named."""
     commit = _git("rev-parse", "HEAD") or "unknown"
     changes = _git("status", "--porcelain", "--untracked-files=no", "--", *_CODE)
     return {
@@ -109,7 +110,7 @@ def machine() -> dict[str, Any]:
         "dirty": bool(changes) or commit == "unknown",
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax")},
-        "device": jax.devices()[0].device_kind,
+        "device": device or jax.devices()[0].device_kind,
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
     }

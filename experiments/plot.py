@@ -5,12 +5,12 @@
 
 Draws return against environment steps, FLOPs and minutes, a row of panels for each task (or
 those of --against; minutes say little of runs that shared their cores with other work): the mean
-over seeds with a 95% bootstrap interval, each seed as a thin line, and a diamond wherever the
-encoder of one froze. Then prints, over all tasks, the interquartile mean of the normalised return
-at the last step that all methods have got to, and how probable it is that the first method does
-better, both with 95% intervals (Agarwal et al. 2021, arXiv 2108.13264), and what all runs together
-cost until then. Returns are normalised by the 1,000 that a task of the suite gives at most, or by
-human scores.
+over seeds with a 95% bootstrap interval (of two or three seeds that is from the least to the
+most), each seed as a thin line, and a diamond wherever the encoder of one froze. Then prints, over
+all tasks, the interquartile mean of the normalised return at the last step that all methods have
+got to, and how probable it is that the first method does better, both with 95% intervals (Agarwal
+et al. 2021, arXiv 2108.13264), and what all runs together cost until then. Returns are normalised
+by the 1,000 that a task of the suite gives at most, or by human scores.
 
 `rliable`, that paper's library, does the same; it has not been released since August 2024 and would
 bring pandas, seaborn and statsmodels for these two numbers, so they come from SciPy.
@@ -100,15 +100,13 @@ def draw(
         for axes, name in zip(row_of_panels, against, strict=True):
             for (method, found), colour in zip(by_method.items(), COLOURS, strict=False):
                 _draw_method(axes, method, found, name, colour)
+            if name == "env_step":
+                _draw_published(axes, published, task, by_method)
             axes.set_xlabel(_X[name])
             plain(axes)
             axes.set_ylim(bottom=min(0.0, *(found.returns.min() for found in by_method.values())))
             axes.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
         first = row_of_panels[0]
-        ours = max(found.x["env_step"].max() for found in by_method.values())
-        for method, grey in zip(published, ("0.35", "0.6", "0.75"), strict=False):
-            steps, mean = read_published(method, task, ours)
-            first.plot(steps, mean, "--", color=grey, linewidth=1.4, label=f"{method} (published)")
         first.set_title(task, loc="left")
         first.set_ylabel("return")
         if any(found.frozen for found in by_method.values()):
@@ -132,6 +130,15 @@ def _draw_method(
     axes.plot(x, mean, color=colour, linewidth=2, label=label)
     at = found.frozen
     axes.plot(x[at], mean[at], "D", ms=7, mfc="white", mec=colour, mew=1.8, zorder=3)
+
+
+def _draw_published(
+    axes: matplotlib.axes.Axes, published: Sequence[str], task: str, ours: dict[str, Curves]
+) -> None:
+    last = max(found.x["env_step"].max() for found in ours.values())
+    for method, grey in zip(published, ("0.35", "0.6", "0.75"), strict=False):
+        steps, mean = read_published(method, task, last)
+        axes.plot(steps, mean, "--", color=grey, linewidth=1.4, label=f"{method} (published)")
 
 
 def read_published(method: str, task: str, last: float) -> tuple[np.ndarray, np.ndarray]:
@@ -235,6 +242,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--against", nargs="+", choices=_X, default=[*_X], help="panels")
     parser.add_argument("--out", type=pathlib.Path, help="default: here, named as the first file")
     args = parser.parse_args(argv)
+    if args.published and args.against[0] != "env_step":
+        parser.error("--published is drawn against environment steps: --against must begin so")
     out = args.out or pathlib.Path(args.results[0].stem + ".png")
     try:
         rows = study.read_all(args.results)

@@ -11,8 +11,11 @@ that a study does not know go to seer_jax.run.
 
 import argparse
 import concurrent.futures
+import contextlib
 import csv
 import dataclasses
+import fcntl
+import functools
 import json
 import os
 import pathlib
@@ -23,7 +26,7 @@ import statistics
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from benchmarks import measure
 from seer_jax import config as config_lib
@@ -144,9 +147,14 @@ def _context_file(logdir: pathlib.Path) -> pathlib.Path:
 
 
 def has_ended(config: Config) -> bool:
-    """Whether a run has written its last checkpoint."""
-    steps = pathlib.Path(config.logdir, "checkpoints").glob("*")
-    return any(x.name.isdigit() and int(x.name) >= config.num_steps for x in steps)
+    """Whether a run has written its last checkpoint and made its last evaluation, which a stop may
+    have cut short."""
+    logdir = pathlib.Path(config.logdir)
+    if not (logdir / "eval.csv").exists():
+        return False
+    steps = [int(row["step"]) for row in evaluations(logdir)]
+    kept = [int(x.name) for x in (logdir / "checkpoints").glob("*") if x.name.isdigit()]
+    return min(max(steps, default=0), max(kept, default=0)) >= config.num_steps
 
 
 def same_run(one: Config, other: Config) -> bool:
@@ -158,7 +166,7 @@ def same_run(one: Config, other: Config) -> bool:
 
 def describe(command: list[str], cores: int) -> dict[str, str]:
     """Where figures come from that are measured now: `CONTEXT`, the columns beside them."""
-    machine = measure.machine()
+    machine = measure.machine(_device())
     versions = " ".join(f"{name} {version}" for name, version in machine["versions"].items())
     return {
         "commit": machine["commit"] + ("+" if machine["dirty"] else ""),
@@ -168,6 +176,14 @@ def describe(command: list[str], cores: int) -> dict[str, str]:
         else machine["device"],
         "command": shlex.join(command),
     }
+
+
+@functools.cache
+def _device() -> str:
+    """What JAX runs on, asked in another process: a TPU serves one alone, and that is the run."""
+    ask = "import jax; print(jax.devices()[0].device_kind)"
+    done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
 def evaluations(logdir: pathlib.Path) -> list[dict[str, str]]:
@@ -221,6 +237,19 @@ def write(results: pathlib.Path, columns: Sequence[str], rows: list[dict[str, st
         writer.writeheader()
         writer.writerows(rows)
     temporary.replace(results)
+
+
+@contextlib.contextmanager
+def _alone_in(folder: pathlib.Path) -> Iterator[None]:
+    """Within, no other study adds to results of this folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks, as network drives can be
+            fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(held)
 
 
 def print_table(study: Study, rows: list[dict[str, str]]) -> None:
@@ -371,7 +400,7 @@ def make_runs(runs: Runs, missing: dict[int, list[str]], jobs: int, results: pat
         if goes_on:
             train(command, logdir, core)
         run = {"method": method, "task": runs.task, "seed": str(seed)} | context
-        with one_writes:
+        with one_writes, _alone_in(results.parent):
             held = read(results)
             if (method, str(seed)) not in {(row["method"], row["seed"]) for row in held}:
                 write(results, COLUMNS, [*held, *(run | row for row in evaluations(logdir))])

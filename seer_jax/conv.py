@@ -175,7 +175,7 @@ def _scanned_kernel_grad(x: Array, grad: Array, shape: tuple[int, ...], stride: 
 
 def max_pool(x: Array) -> Array:
     """Maxima of 3x3 windows at stride 2, padded by 1: f32[B, H, W, C] -> f32[B, H', W', C] with
-    H' = ceil(H / 2). A gradient goes to the first of equals."""
+    H' = ceil(H / 2). A gradient goes to the first of equals, and a NaN may be passed over."""
     return _max_along(_max_along(x, 1), 2)
 
 

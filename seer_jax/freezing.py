@@ -199,8 +199,8 @@ def to_latents(
 
     Returns:
         A replay of the newest rows, in the same order; what storing them cost,
-        `quantise.quality`, means over the rows, f32[] or with `several` f32[N]; how many rows were
-        encoded for it.
+        `quantise.quality`, means over the chunks, f32[] or with `several` f32[N]; how many rows
+        were encoded for it.
     """
     size = int(replay.size)
     held = min(size, capacity)

@@ -17,9 +17,11 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # of glibc's mall
 _DEFAULT = 128 << 10  # bytes, of all three
 _THREAD_HEAP = 64 << 20  # bytes; glibc maps larger blocks of a thread anew each time
 _LARGE = 8 << 20  # bytes of an array; measured: with smaller ones sparing takes as long or longer
-# XLA runs programs in one thread or another, of as many as there are cores, and each keeps
-# temporaries of its own: at the paper's sizes 200 MiB.
-_FEW_CORES = (os.cpu_count() or 1) <= 4
+_OLD_MOST = 32 << 20  # bytes; glibc before 2.35 refuses a larger threshold
+# XLA runs programs in one thread or another, of as many as there are cores to this process, and
+# each keeps temporaries of its own: at the paper's sizes 200 MiB.
+_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+_FEW_CORES = (_CORES or 1) <= 4
 
 
 def shared_devices(num_seeds: int) -> list[jax.Device]:
@@ -92,7 +94,8 @@ def keep_freed(keep: bool = True) -> None:
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)
         # Larger ones, as of replay, still come and go alone.
-        libc.mallopt(_M_MMAP_THRESHOLD, 2**30 if keep else _DEFAULT)
+        if not libc.mallopt(_M_MMAP_THRESHOLD, 2**30 if keep else _DEFAULT):
+            libc.mallopt(_M_MMAP_THRESHOLD, _OLD_MOST)
         libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1 if keep else _DEFAULT)
         if _FEW_CORES:  # a heap that falls empty is kept too
             libc.mallopt(_M_TOP_PAD, _THREAD_HEAP if keep else _DEFAULT)

@@ -2,7 +2,7 @@
 
 `uint8` is for latents that are never negative, such as those behind a ReLU: code = z / scale, from
 0 to 255. `int8` is for signed ones: from -127 to 127. The scale is fixed at the freeze, so that the
-largest value met there is the largest code; what exceeds it later is clipped.
+largest value in a sample of replay is the largest code; what exceeds it, then or later, is clipped.
 """
 
 import functools

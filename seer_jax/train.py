@@ -66,8 +66,8 @@ class Progress:
 
 
 class Keys(NamedTuple):
-    """Random keys by purpose; each use folds in the iteration, so there is nothing to save. With
-    several learners [S] each."""
+    """Random keys by purpose; each use folds in a counter (of passes, updates or rows), so there is
+    nothing to save. With several learners [S] each."""
 
     init: Key
     act: Key
@@ -289,7 +289,8 @@ class Run:
     def freeze_if_due(self) -> None:
         """Freezes when it is time to."""
         last = self.config.last_freeze_step
-        if last is None or self.state.frozen is not None:
+        # Several environments may step over the end, to a freezing step after it.
+        if last is None or self.config.never_freezes or self.state.frozen is not None:
             return
         if self.progress.step >= last or (self.config.freeze_step == "auto" and self.settled()):
             self.freeze()

@@ -7,17 +7,27 @@ import pathlib
 import shutil
 import threading
 
+import jax
 import numpy as np
 import pytest
 
 from benchmarks import measure
-from experiments import convergence, equal_memory, freezing_step, pole, study, transfer
+from experiments import (
+    ablations,
+    convergence,
+    equal_memory,
+    freeze_or_never,
+    freezing_step,
+    larger_encoder,
+    replay,
+    study,
+    transfer,
+)
 from experiments.freeze_or_never import STUDY
 from experiments.study import Runs, copy_until_freeze, read, run_study
 from seer_jax import config as config_lib
 from seer_jax import run
-from seer_jax.envs import dmc
-from seer_jax.policy import Policy
+from seer_jax.config import is_atari
 from tests import runs
 
 
@@ -110,6 +120,55 @@ def test_flags_of_a_study_are_looked_at_before_it_begins(tmp_path, capsys, flags
     assert list(tmp_path.iterdir()) == []
 
 
+STUDIES = (
+    *(ablations.STUDY, freeze_or_never.STUDY, larger_encoder.STUDY, replay.STUDY, transfer.STUDY),
+    *(equal_memory.ATARI, equal_memory.SUITE),
+)
+
+
+@pytest.mark.parametrize("of", STUDIES, ids=lambda of: f"{of.name}-{of.task}")
+def test_every_method_of_a_study_is_of_flags_that_runs_take(of):
+    if is_atari(of.task):
+        pytest.importorskip("envpool")
+    Runs(of, of.task, of.preset, of.source, [], pathlib.Path("runs")).check([*of.methods], seed=0)
+
+
+def test_rows_lie_in_the_order_of_their_numbers(tmp_path):
+    order = [("0", "2500"), ("0", "10000"), ("2", "0"), ("10", "0")]
+    rows = [{"method": "never", "seed": seed, "step": step} for seed, step in order]
+    study.write(tmp_path / "results.csv", ("method", "seed", "step"), rows[::-1])
+    assert read(tmp_path / "results.csv") == rows
+
+
+def test_the_table_has_means_over_the_seeds_of_a_method(capsys):
+    row = {"method": "never", "hours": "0.5", "replay_bytes": str(2**20)}
+    last = [row | {"seed": x, "return": f"{x}00", "flops": f"{x}e9"} for x in "13"]
+    other = {**last[0], "method": "freeze", "return": "7"}
+    first = {**last[0], "return": "5"}
+    study.print_table(STUDY, [first, *last, other])
+    freeze, never = (line.split() for line in capsys.readouterr().out.splitlines()[1:])
+    assert freeze[:3] == ["freeze", "1", "7.0"]
+    assert never == ["never", "2", "200.0", "±", "100.0", "30.0", "2.00e+09", "1.0"]
+
+
+def test_a_study_leaves_the_device_to_its_runs(monkeypatch):
+    """A TPU serves one process."""
+    study._device.cache_clear()
+    monkeypatch.setattr(jax, "devices", lambda *_: pytest.fail("the parent asked for devices"))
+    assert "cores of" in study.describe(["python"], cores=1)["hardware"]
+
+
+def test_a_run_stopped_in_its_last_evaluation_goes_on(tmp_path, trained):
+    logdir = shutil.copytree(trained, tmp_path / "run")
+    config = dataclasses.replace(config_lib.read(trained), logdir=str(logdir))
+    assert study.has_ended(config)
+    evals = (logdir / "eval.csv").read_text().splitlines(keepends=True)
+    (logdir / "eval.csv").write_text("".join(evals[:-1]))
+    assert not study.has_ended(config)
+    shutil.rmtree(logdir)
+    assert not study.has_ended(config)
+
+
 @pytest.mark.parametrize(("task", "method"), [("cartpole_swingup", "float32"), ("Pong", "shift")])
 def test_equal_memory_has_methods_for_the_kind_of_task(capsys, task, method):
     if task == "Pong":
@@ -141,36 +200,6 @@ def test_an_encoder_is_trained_on_the_source_task_and_taken_over(tmp_path):
     assert frozen
     for path in frozen:
         np.testing.assert_array_equal(ours[path], theirs[path])
-
-
-def test_what_can_be_read_off_is_told_from_what_cannot():
-    random = np.random.default_rng(0)
-    x, near = random.normal(size=(400, 5)), np.ones(400, bool)
-    read_off = lambda y: pole.r_squared(x, y, near)
-    assert read_off(x @ [1, 2, 0, 0, 0] + 3) == pytest.approx(1, abs=1e-4)
-    assert read_off(random.normal(size=400)) < 0.1
-
-
-def test_the_pole_is_looked_for_after_every_part_of_the_encoder(trained):
-    env = dmc.make(
-        "cartpole_swingup", seed=0, action_repeat=8, image_size=24, render_quality="fast"
-    )
-    obs, motion = pole.collect(env, stack=2, count=12)
-    env.close()
-    assert obs.shape[1:] == (24, 24, 6) and 6 < len(obs) == len(motion) <= 12
-    assert np.abs(motion[:, 0]).max() < 0.6
-    parts = pole.features(Policy(trained), obs)
-    assert {name: x.shape[1] for name, x in parts.items()} == {
-        "convs": 7 * 7 * 4,
-        "critic": 6,
-        "actor": 6,
-    }
-
-
-def test_the_pole_is_of_one_task_only(tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        pole.main([str(tmp_path)])
-    assert "holds no run" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
@@ -289,6 +318,7 @@ def test_an_encoder_comes_to_rest_at_its_last_checkpoint(copied, tmp_path):
         halved = [20, 40, 60]  # whose halves are there
         assert [step for step in movement if np.isfinite(movement[step])] == halved
         assert all(movement[step] > 0 for step in halved)
+        assert movement[60] == pytest.approx((1 - cka[3]) / (1 - cka[0]), rel=1e-3)
     assert out.with_suffix(".png").exists() and (tmp_path / "convergence_maps.png").exists()
 
 

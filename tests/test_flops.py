@@ -11,6 +11,7 @@ from seer_jax.envs.fake import FakeEnv
 from seer_jax.types import Transition
 
 BATCH = 128
+RAINBOWS_BATCH = 32
 CLOSE = 0.03  # what the analytic count leaves out: biases, normalisation, losses, Adam
 
 
@@ -113,13 +114,13 @@ def test_freezing_saves_most_of_an_update():
 
 @pytest.mark.parametrize("encoder", ["der", "nature", "impala"])
 def test_rainbow(encoder):
-    """The noise on the weights, two operations a weight and update, is left out of the count."""
+    """Noise on weights and Adam are left out of the count, and with so small a batch they show."""
     spec = FakeEnv(obs_shape=(84, 84, 1), num_actions=18).spec
     agent = rainbow.make(rainbow.Config(encoder=encoder), spec, frame_stack=4)
     state = jax.eval_shape(agent.init, KEY)
-    obs = arrays(BATCH, 84, 84, 4, dtype=jnp.uint8)
+    obs = arrays(RAINBOWS_BATCH, 84, 84, 4, dtype=jnp.uint8)
     latent = jax.eval_shape(agent.encode, state.encoder, obs)
-    counted = flops.xla_count(agent.encode, state.encoder, obs) / BATCH
+    counted = flops.xla_count(agent.encode, state.encoder, obs) / RAINBOWS_BATCH
     assert agent.flops.encode == pytest.approx(counted, rel=CLOSE)
 
     act = lambda *args: agent.act(*args, greedy=False)
@@ -128,11 +129,11 @@ def test_rainbow(encoder):
     assert agent.flops.act == pytest.approx(flops.xla_count(act, state, one, KEY), rel=0.15)
 
     def batch(obs):
-        scalar = arrays(BATCH)
-        return Transition(obs, arrays(BATCH, dtype=jnp.int32), scalar, scalar, obs, scalar)
+        scalar = arrays(RAINBOWS_BATCH)
+        return Transition(obs, arrays(RAINBOWS_BATCH, dtype=jnp.int32), scalar, scalar, obs, scalar)
 
-    counted = flops.xla_count(agent.update, state, batch(obs), KEY) / BATCH
-    assert agent.flops.update == pytest.approx(counted, rel=0.06)
+    counted = flops.xla_count(agent.update, state, batch(obs), KEY) / RAINBOWS_BATCH
+    assert 0.93 * counted < agent.flops.update < counted
     frozen = jax.eval_shape(agent.freeze, state)
-    counted = flops.xla_count(agent.update, frozen, batch(latent), KEY) / BATCH
-    assert agent.flops.update_frozen == pytest.approx(counted, rel=0.1)
+    counted = flops.xla_count(agent.update, frozen, batch(latent), KEY) / RAINBOWS_BATCH
+    assert 0.85 * counted < agent.flops.update_frozen < counted

@@ -8,6 +8,7 @@ which crop it came from. `test_replay` has the plain Python that the results are
 import dataclasses
 import functools
 import re
+import types
 
 import jax
 import jax.numpy as jnp
@@ -25,15 +26,17 @@ from test_replay import (
     true_transitions,
 )
 
-from seer_jax import augment, freezing, memory, presets
+from seer_jax import augment, freezing, memory, presets, programs
 from seer_jax import replay as replay_lib
 from seer_jax.agents import curl_sac
+from seer_jax.config import Config
 from seer_jax.envs.fake import FakeEnv
-from seer_jax.types import LAST, Agent, Transition, UserError
+from seer_jax.types import LAST, Agent, TimeStep, Transition, UserError
 
 SIDE, STACK, COPIES = 3, 2, 4
 POSITIONS = SIDE * SIDE  # of a crop of one pixel
 CENTRE = 4
+READ = replay_lib.stacked_frames((SIDE, SIDE, 4), STACK, "repeat")
 
 
 def random_view(obs, key=None):
@@ -70,7 +73,6 @@ def latent_row(row, dtype=np.float32):
 @functools.cache
 def compiled_encode(view):
     """`encode_rows` of the toy agent, as `to_latents` takes it."""
-    read = replay_lib.stacked_frames((SIDE, SIDE, 4), STACK, "repeat")
 
     def encode(replay, age, number):
         return freezing.encode_rows(
@@ -80,7 +82,7 @@ def compiled_encode(view):
             age,
             jnp.arange(2),
             jax.random.fold_in(jax.random.key(0), number),
-            read=read,
+            read=READ,
             copies=COPIES,
         )
 
@@ -257,6 +259,35 @@ def test_no_transition_is_lost_or_spliced_at_the_freeze(capacity, n_step):
             last_frame = frozen_at > 0 and name(labels[frozen_at - 1], 0)
             across += last_frame in truth
     assert across > 0  # such transitions were among them
+
+
+def test_every_chunk_and_every_step_has_crops_of_its_own():
+    """What the loop is given: chunks at the freeze by their number, rows after it by the pass."""
+    config = Config(num_copies=COPIES, frame_stack=STACK)
+    spec = FakeEnv(num_envs=2, action_shape=(3,), obs_shape=(SIDE, SIDE, 4)).spec
+    agent = toy_agent(random_view)._replace(act=lambda state, latent, *_: latent["crop"][:, :3])
+    loop = programs.make(config, agent, spec, READ, lambda batch: batch)
+    rows = paint(play(fake_env(num_envs=2, lengths=(9,)), 6))
+    replay, key = fill(rows, 6), jax.random.key(0)
+    one = jnp.float32(1)
+    state = types.SimpleNamespace(frozen=one, encoder=one)
+    ages, envs = jnp.arange(6), jnp.arange(2)
+    chunks = [loop.encode_rows(state, replay, ages, envs, key, number) for number in (0, 1)]
+    timestep = TimeStep(rows[0].step_type, rows[0].reward, rows[0].discount, rows[0].obs)
+    stack = jnp.zeros((2, STACK, SIDE * SIDE * 4), jnp.uint8)
+    stored = [
+        loop.choose(state, None, stack, timestep, key, jnp.int32(i), random=False)[0].obs
+        for i in (0, 1)
+    ]
+    for first, second in (chunks, stored):
+        assert (first["crop"] != second["crop"]).any()
+
+
+def test_the_scale_of_8_bits_is_of_all_rows_and_not_of_the_newest_alone():
+    rows = paint(play(fake_env(num_envs=2), 6))
+    rows[0] = rows[0]._replace(obs=np.full_like(rows[0].obs, 200))
+    converted = freeze(rows, 6, center_view, chunk=2, dtype="uint8")
+    np.testing.assert_allclose(converted.scale["crop"].max(), 200 / 255, rtol=1e-6)
 
 
 @pytest.mark.parametrize(("most", "sampled"), [(8, 4), (1_000, 6)])

@@ -3,6 +3,7 @@
 import platform
 import subprocess
 import sys
+import types
 
 import jax
 import pytest
@@ -55,6 +56,26 @@ assert kept()
 )
 def test_temporaries_in_blocks_are_kept():
     subprocess.run([sys.executable, "-c", KEEPS_AND_GIVES_BACK], check=True)
+
+
+def test_an_older_glibc_keeps_as_much_as_it_can(monkeypatch):
+    """It refuses a threshold above 32 MiB, and with what is set after that would not raise its own
+    any more."""
+    thresholds = [128 << 10]
+
+    def mallopt(name, value):
+        if name != memory._M_MMAP_THRESHOLD:
+            return 1
+        if value <= 32 << 20:
+            thresholds.append(value)
+        return int(value <= 32 << 20)
+
+    library = types.SimpleNamespace(mallopt=mallopt)
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda _: library)
+    memory.keep_freed()
+    assert thresholds[-1] == 32 << 20
+    memory.keep_freed(False)
+    assert thresholds[-1] == 128 << 10
 
 
 def test_options_follow_the_largest_array(monkeypatch):

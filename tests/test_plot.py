@@ -60,6 +60,43 @@ def test_the_line_is_the_mean_and_the_band_95_percent(tmp_path):
     np.testing.assert_allclose([x.mean() - low, high - x.mean()], 1.96 * x.std() / 20, rtol=0.1)
 
 
+def test_a_diamond_lies_on_the_mean_and_the_band_has_both_ends(tmp_path):
+    write_results(tmp_path / "results.csv", {"freeze": [100, 200, 600]})
+    axes = plot.draw(study.read(tmp_path / "results.csv")).axes[0]
+    (diamond,) = (line for line in axes.lines if line.get_marker() == "D" and len(line.get_xdata()))
+    assert (diamond.get_xdata().tolist(), diamond.get_ydata().tolist()) == ([200], [300])
+    (band,) = axes.collections
+    ends = band.get_paths()[0].vertices
+    assert (ends[:, 1].min(), ends[:, 1].max()) == (0, 600)
+    assert {tuple(end) for end in ends} >= {(200, 100), (200, 600)}
+
+
+def test_a_published_curve_is_drawn_to_its_full_height(tmp_path, capsys):
+    write_results(tmp_path / "walk.csv", {"freeze": [20]})
+    rows = study.read(tmp_path / "walk.csv")
+    longer = [row | {"env_step": str(2_000 * int(row["env_step"]))} for row in rows]
+    axes = plot.draw(longer, ["drqv2"], ["env_step", "flops"]).axes
+    steps, mean = plot.read_published("drqv2", "walker_walk", 400_000)
+    assert mean.max() > 300 and axes[0].get_ylim()[1] >= mean.max()
+    dashed = [[line for line in each.lines if line.get_linestyle() == "--"] for each in axes]
+    assert list(map(len, dashed)) == [1, 0]
+    np.testing.assert_array_equal(dashed[0][0].get_xydata(), np.transpose([steps, mean]))
+    with pytest.raises(SystemExit, match="2"):
+        plot.main([f"{tmp_path}/walk.csv", "--published", "curl", "--against", "flops"])
+    assert "against environment steps" in capsys.readouterr().err
+
+
+def test_a_published_curve_is_the_mean_over_its_seeds():
+    rows = [
+        float(row["return"])
+        for row in study.read(plot.PUBLISHED)
+        if (row["method"], row["task"]) == ("curl", "walker_walk") and row["env_step"] == "0"
+    ]
+    _, mean = plot.read_published("curl", "walker_walk", last=0)
+    assert len(rows) > 3 and min(rows) < mean[0] < max(rows)
+    assert mean.tolist() == [pytest.approx(sum(rows) / len(rows))]
+
+
 def test_returns_are_normalised():
     assert plot.normalised("walker_walk", np.array([500.0])) == [0.5]
     assert plot.normalised("Breakout", np.array([1.7, 30.5])) == pytest.approx([0, 1])
@@ -150,7 +187,7 @@ def test_scores_of_atari_beside_published_ones(tmp_path, capsys):
     write_results(tmp_path / "walk.csv", {"never": [400]})
     scores.main([f"{tmp_path}/{name}.csv" for name in ("krull", "boxing", "walk")])
     found = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
-    # Two evaluations each, at first 0: their mean is half of the score.
+    # Two evaluations each, at first 0: their mean is half of the score. Of four, three count.
     assert [row[1:6] for row in found] == [
         ["never", "12", "12", "6", "1.00"],
         ["freeze", "2,000 3,000", "2,500", "1,250", "0.84"],
@@ -158,5 +195,8 @@ def test_scores_of_atari_beside_published_ones(tmp_path, capsys):
     ]
     assert [row[8] for row in found] == ["", "2,852", "2,852"]  # DER
     assert found[1][9:11] == ["1", "1.0e+11"]
+    rows = study.read(tmp_path / "krull.csv")[:2]
+    four = [{**rows[1], "step": str(x), "env_step": str(x), "return": str(x)} for x in (1, 3, 4, 8)]
+    assert next(scores.rows_of(four))[3:5] == ["8", "5"]
     with pytest.raises(SystemExit, match="2"):
         scores.main([f"{tmp_path}/walk.csv"])

@@ -41,6 +41,8 @@ def test_curves_and_freeze_are_read_and_drawn(tmp_path):
     ]
     assert markers(by_step) == [(800, 400)]
     assert markers(by_hours) == [(0.2, 400)]
+    band = by_step.collections[0].get_paths()[0].vertices[:, 1]
+    assert (band.min(), band.max()) == (-20, 620)  # the spread over episodes, at either end
     texts = [text.get_text() for text in by_step.get_legend().get_texts()]
     assert texts == ["seer", "curl", "encoder frozen"]
 

@@ -13,11 +13,18 @@ README, RESULTS = (
 )
 
 
+TASKS = {
+    "quick": ("ball_in_cup_catch", "cartpole_swingup", "cheetah_run", "finger_spin", "walker_walk"),
+    "atari100k": ("CrazyClimber", "Krull", "RoadRunner"),
+}
+
+
 def runs(*presets):
     """Rows of the study by these presets, of the two methods that every task has."""
     folder = ROOT / "experiments" / "results"
-    paths = [p for preset in presets for p in folder.glob(f"freeze_or_never_*_{preset}.csv")]
-    return [row for row in study.read_all(sorted(paths)) if row["method"] in ("freeze", "never")]
+    names = [f"freeze_or_never_{task}_{preset}.csv" for preset in presets for task in TASKS[preset]]
+    rows = study.read_all([folder / name for name in names])
+    return [row for row in rows if row["method"] in ("freeze", "never")]
 
 
 def summed_up(*presets):

@@ -1,11 +1,15 @@
 """The similarity that says whether an encoder still moves, and when an agent has learned."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from seer_jax import replay as replay_lib
 from seer_jax import settling
+from seer_jax.types import Row
 
 
 def normal(seed, *shape):
@@ -66,6 +70,17 @@ def test_movement_is_of_the_newer_half_alone():
     np.testing.assert_allclose(all_of_its_way[1], 1, rtol=1e-5)
     never_moved = settling.look(TwoKinds, now, now, now, view)
     np.testing.assert_allclose(never_moved, (1, 1), atol=1e-5)
+
+
+def test_a_probe_is_drawn_from_all_rows_that_are_held_and_from_no_others():
+    row = Row(*(np.zeros((2, *shape), np.float32) for shape in ((3,), (1,), (), (), ())))
+    replay = replay_lib.init(100, row)
+    replay = replay.replace(size=jnp.int32(5), position=jnp.int32(5))
+    where = lambda replay, age, env, key: jnp.stack([age, env], axis=1)
+    agent = types.SimpleNamespace(view=lambda obs: obs)
+    probe = settling.draw(agent, where, replay, jax.random.key(0))
+    assert probe.shape[0] == settling.PROBE_SIZE
+    assert set(map(tuple, probe.tolist())) == {(age, env) for age in range(5) for env in range(2)}
 
 
 def test_a_look_is_preceded_by_one_at_half_its_step():

@@ -356,6 +356,20 @@ def test_what_will_not_be_is_said(tmp_path, capsys, changes, said):
         assert capsys.readouterr().out.strip() == said
 
 
+def test_an_end_that_is_stepped_over_is_no_freeze(tmp_path):
+    """Three environments take nine steps and then twelve."""
+    env = FakeEnv(num_envs=3, obs_shape=(24, 24, 3), action_repeat=2)
+    run(tmp_path, env, num_envs=3, num_steps=10, freeze_step=11, replay_capacity=40)
+    last = read_evals(tmp_path)[-1]
+    assert (last["step"], last["phase"]) == ("12", "pixels")
+
+
+def test_random_actions_are_all_that_there_are():
+    spec = FakeEnv(num_actions=4).spec
+    drawn = programs.random_action(jax.random.key(0), spec, 500)
+    assert set(drawn.tolist()) == {0, 1, 2, 3}
+
+
 def test_random_actions_first_and_then_such_that_explore(tmp_path):
     with open_run(tmp_path) as run:
         step_to(run, 6)

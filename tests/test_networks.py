@@ -1,0 +1,69 @@
+"""Networks beside plain formulas, and the values that their parameters begin from."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from seer_jax import networks
+
+
+def test_impala_is_its_paper_written_out():
+    """Per section a convolution, a pooling and two residual blocks; in the end a ReLU."""
+    net = networks.ImpalaConvs((2, 3))
+    obs = jax.random.randint(jax.random.key(0), (4, 13, 13, 2), 0, 256).astype(jnp.uint8)
+    params = net.init(jax.random.key(1), obs)
+
+    def same(x, name):
+        layer = params["params"][name]
+        where = dict(padding="SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        return lax.conv_general_dilated(x, layer["kernel"], (1, 1), **where) + layer["bias"]
+
+    x = obs / 255
+    for section in range(2):
+        x = same(x, f"section{section}_in")
+        x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+        for block in range(2):
+            name = f"section{section}_block{block}_conv"
+            x = x + same(nn.relu(same(nn.relu(x), f"{name}0")), f"{name}1")
+    expected = nn.relu(x).reshape(4, -1)
+    found = net.apply(params, obs)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    assert (found == 0).any() and found.min() == 0 < found.max()
+
+
+def begin(module, *inputs):
+    return module.init_with_output(jax.random.key(0), *inputs)[1]["params"]
+
+
+def test_convolutions_begin_orthogonal_in_the_centre_of_their_kernels():
+    x = jnp.zeros((1, 9, 9, 4))
+    params = begin(networks.Conv(6, 3, 1), x)
+    centre = params["kernel"][1, 1]
+    np.testing.assert_allclose(centre @ centre.T, 2 * np.eye(4), atol=1e-5)  # ReLU's gain, squared
+    assert jnp.count_nonzero(params["kernel"]) == centre.size
+    assert not params["bias"].any()
+
+
+@pytest.mark.parametrize("size", [5, 3])
+def test_rainbows_convolutions_begin_as_torchs(size):
+    """Uniform within one over the root of what each output sums."""
+    x = jnp.zeros((1, 15, 15, 4))
+    params = begin(networks.Conv(64, size, 3, init="uniform"), x)
+    most = 1 / (size * size * 4) ** 0.5
+    for name, least in (("kernel", 0.99), ("bias", 0.9)):
+        assert least * most < jnp.abs(params[name]).max() <= most
+
+
+def test_noisy_layers_begin_with_the_spread_of_their_paper():
+    """sigma_0 over the root of the inputs, of biases of the outputs."""
+    params = begin(networks.NoisyDense(16, std=0.1), jnp.zeros((64, 2)), None)
+    spread = {name: set(np.unique(x)) for name, x in params.items() if "sigma" in name}
+    assert spread == {
+        "kernel_sigma": {np.float32(0.1 / 8)},
+        "bias_sigma": {np.float32(0.1 / 4)},
+    }
+    for name in ("kernel_mu", "bias_mu"):
+        assert 0.8 / 8 < jnp.abs(params[name]).max() <= 1 / 8
