@@ -19,7 +19,7 @@ from seer_jax import build, presets
 from seer_jax import config as config_lib
 from seer_jax.config import Config
 from seer_jax.envs.dmc import DmcEnv, RenderQuality
-from seer_jax.types import Env, UserError
+from seer_jax.types import Env
 
 _STEPS = 25  # in a sample
 
@@ -84,6 +84,7 @@ def measure_task(
     return [measure.record(name, timing, scale[name]) for name, timing in timings.items()]
 
 
+@measure.plain_refusals
 def main(argv: list[str] | None = None) -> None:
     """Prints the table and writes the records."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -93,14 +94,11 @@ def main(argv: list[str] | None = None) -> None:
     measure.add_arguments(parser, repeats=9)
     args = parser.parse_args(argv)
     records = []
-    try:
-        for task in args.tasks:
-            for record in measure_task(task, args.preset, args.num_envs, args.repeats):
-                records.append(record)
-                ms, rate = record["value"] * 1e3, 1 / record["value"]
-                print(f"{record['name']:36}{ms:9.2f} ms{rate:9.0f} /s")
-    except UserError as error:
-        parser.error(str(error))
+    for task in args.tasks:
+        for record in measure_task(task, args.preset, args.num_envs, args.repeats):
+            records.append(record)
+            ms, rate = record["value"] * 1e3, 1 / record["value"]
+            print(f"{record['name']:36}{ms:9.2f} ms{rate:9.0f} /s")
     if args.json:
         command = measure.command("benchmarks.env", argv)
         measure.write_json(args.json, command, records, preset=args.preset)

@@ -119,6 +119,7 @@ def _logarithmic(axes: matplotlib.axes.Axes, ticks: list[int]) -> None:
     axes.yaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
 
 
+@measure.plain_refusals
 def main(argv: list[str] | None = None) -> None:
     """Prints the table, writes the records and draws them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

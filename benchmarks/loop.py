@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks import measure
 from seer_jax import build, presets, train
 from seer_jax.config import Config, check
-from seer_jax.types import Env, UserError
+from seer_jax.types import Env
 
 _ROWS = 600  # in replay before anything is timed
 PHASES = "pixels", "latents"
@@ -130,6 +130,7 @@ def _with_room(config: Config, repeats: int, passes: int) -> Config:
     )
 
 
+@measure.plain_refusals
 def main(argv: list[str] | None = None) -> None:
     """Prints the table and writes the records."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -144,18 +145,15 @@ def main(argv: list[str] | None = None) -> None:
     )
     measure.add_arguments(parser, repeats=7)
     args = parser.parse_args(argv)
-    try:
-        config = presets.for_task(build.parse_task(args.task), args.preset)
-        if args.render_quality:
-            config = dataclasses.replace(config, render_quality=args.render_quality)
-        agent = dataclasses.replace(config.agent, compute_dtype=args.compute_dtype)
-        config = dataclasses.replace(config, agent=agent)
-        runs = [{"num_envs": n} for n in args.num_envs] + [{"num_seeds": n} for n in args.num_seeds]
-        configs = list(dict.fromkeys(dataclasses.replace(config, **changes) for changes in runs))
-        for each in configs:
-            check(each)
-    except UserError as error:
-        parser.error(str(error))
+    config = presets.for_task(build.parse_task(args.task), args.preset)
+    if args.render_quality:
+        config = dataclasses.replace(config, render_quality=args.render_quality)
+    agent = dataclasses.replace(config.agent, compute_dtype=args.compute_dtype)
+    config = dataclasses.replace(config, agent=agent)
+    runs = [{"num_envs": n} for n in args.num_envs] + [{"num_seeds": n} for n in args.num_seeds]
+    configs = list(dict.fromkeys(dataclasses.replace(config, **changes) for changes in runs))
+    for each in configs:
+        check(each)
     records = []
     print(
         f"{'ms per agent step':20}{'loop':>9}{'simulate':>10}{'learn':>9}{'act':>8}{'over':>7}"

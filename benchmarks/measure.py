@@ -24,6 +24,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from seer_jax.types import UserError
+
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
@@ -137,6 +139,20 @@ def _processor() -> str:
     if {"cpu family", "model"} <= fields.keys():
         name += f" (family {fields['cpu family']} model {fields['model']})"
     return name
+
+
+def plain_refusals(main: Callable[..., None]) -> Callable[..., None]:
+    """Lets a command end with status 2 and the message alone where it is refused."""
+
+    @functools.wraps(main)
+    def refusing(argv: list[str] | None = None) -> None:
+        try:
+            main(argv)
+        except UserError as error:
+            print(f"{pathlib.Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
+            sys.exit(2)
+
+    return refusing
 
 
 def add_arguments(parser: argparse.ArgumentParser, repeats: int | None = None) -> None:

@@ -111,6 +111,7 @@ def fill(run: train.Run, rows: int) -> None:
     run.progress.step = run.progress.iteration = int(size)
 
 
+@measure.plain_refusals
 def main(argv: list[str] | None = None) -> None:
     """Prints the table and writes the records."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

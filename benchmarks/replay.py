@@ -22,7 +22,7 @@ from benchmarks.update import filled
 from seer_jax import build, freezing, presets
 from seer_jax import replay as replay_lib
 from seer_jax.config import Config
-from seer_jax.types import MID, Agent, EnvSpec, UserError
+from seer_jax.types import MID, Agent, EnvSpec
 
 TASKS = {"curl_sac": "cartpole_swingup", "rainbow": "Alien"}
 _CALLS = 20  # of a sample: single ones are too short to time
@@ -104,6 +104,7 @@ def measure_replay(
     ]
 
 
+@measure.plain_refusals
 def main(argv: list[str] | None = None) -> None:
     """Prints the table and writes the records."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -116,16 +117,13 @@ def main(argv: list[str] | None = None) -> None:
     if args.rows < 100:
         parser.error("--rows must be 100 or more: twenty steps are drawn.")
     records = []
-    try:
-        for algorithm in args.agents:
-            for record in measure_replay(algorithm, args.phases, args.rows, args.repeats):
-                records.append(record)
-                print(
-                    f"{record['name']:32}{record['value'] * 1e6:9.0f} us"
-                    f"{record['row_bytes']:9,} bytes a row"
-                )
-    except UserError as error:
-        parser.error(str(error))
+    for algorithm in args.agents:
+        for record in measure_replay(algorithm, args.phases, args.rows, args.repeats):
+            records.append(record)
+            print(
+                f"{record['name']:32}{record['value'] * 1e6:9.0f} us"
+                f"{record['row_bytes']:9,} bytes a row"
+            )
     if args.json:
         measure.write_json(args.json, measure.command("benchmarks.replay", argv), records)
 

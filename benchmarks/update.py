@@ -27,7 +27,7 @@ from seer_jax import build, conv, dispatch, flops, freezing, memory, presets
 from seer_jax import replay as replay_lib
 from seer_jax.agents import curl_sac, rainbow
 from seer_jax.config import Config
-from seer_jax.types import MID, Agent, EnvSpec, TimeStep, Transition, UserError
+from seer_jax.types import MID, Agent, EnvSpec, TimeStep, Transition
 
 _ROWS = 2_000
 
@@ -183,6 +183,7 @@ def print_table(records: list[dict[str, Any]]) -> None:
         )
 
 
+@measure.plain_refusals
 def main(argv: list[str] | None = None) -> None:
     """Prints the table and writes the records."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -193,10 +194,7 @@ def main(argv: list[str] | None = None) -> None:
     measure.add_arguments(parser, repeats=9)
     args = parser.parse_args(argv)
     task = args.task or ("Alien" if args.agent == "rainbow" else "walker_walk")
-    try:
-        config = presets.for_task(build.parse_task(task), "paper")
-    except UserError as error:
-        parser.error(str(error))
+    config = presets.for_task(build.parse_task(task), "paper")
     if config.algorithm != args.agent:
         parser.error(f"{args.agent} does not play {task}.")
     agent = dataclasses.replace(config.agent, compute_dtype=args.compute_dtype)

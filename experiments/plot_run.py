@@ -52,7 +52,8 @@ def read_curve(logdir: pathlib.Path) -> Curve:
     if not rows:
         raise UserError(
             f"{logdir} has no evaluation to draw: its eval.csv is missing or empty. Give the "
-            "folder of a run (its --logdir) that has evaluated at least once."
+            "folder of a run (its --logdir) that has evaluated at least once; with --num_seeds "
+            "LOGDIR/seed0."
         )
 
     def column(name: str) -> np.ndarray:

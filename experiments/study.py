@@ -25,12 +25,14 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 
 from benchmarks import measure
 from seer_jax import config as config_lib
 from seer_jax import run as run_lib
+from seer_jax import transfer
 from seer_jax.config import Config
 from seer_jax.types import UserError
 
@@ -307,10 +309,11 @@ class Runs:
 
     def check(self, methods: Sequence[str], seed: int) -> None:
         """Raises `UserError` if the flags of one cannot work."""
-        if self.source is not None:
-            run_lib.parse(self.command_of_source(seed)[3:])
+        source = self.source and run_lib.parse(self.command_of_source(seed)[3:])
         for method in methods:
             config = run_lib.parse(self.command(method, seed)[3:])
+            if source and self.needs_source([method]):
+                transfer.check(source, config)
             if config.num_seeds > 1:
                 raise UserError("A study's runs have a seed each: give --seeds, not --num_seeds.")
             step, every = config.freeze_step, config.checkpoint_every
@@ -429,6 +432,17 @@ def make_runs(runs: Runs, missing: dict[int, list[str]], jobs: int, results: pat
             raise
 
 
+def _check_writable(folder: pathlib.Path) -> None:
+    """Makes a folder, if it is not there. Raises `UserError` if nothing can be written to it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be written to ({error.strerror}): name another --folder or --results."
+        ) from error
+
+
 def run_study(study: Study, description: str, argv: list[str] | None = None) -> None:
     """Runs what is missing, adds it to the results and prints the table.
 
@@ -476,6 +490,8 @@ def run_study(study: Study, description: str, argv: list[str] | None = None) -> 
                     f"{results} holds runs made with other flags ({row['command']}): name another "
                     "file with --results, and another --folder."
                 )
+        for place in (args.folder, results.parent):
+            _check_writable(place)
         left = sum(map(len, missing.values()))
         if left < (of := len(missing) * len(args.methods)):
             print(f"{of - left} of {of} runs are in {results} already and are not repeated.")

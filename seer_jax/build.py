@@ -31,6 +31,8 @@ def parse_task(text: str) -> str:
         return atari.parse_task(text)
     if colon and suite == "gymnasium":
         return gymnasium.parse_task(text)
+    if colon and suite != "dmc":
+        raise UnknownTask(f"{text}: before the colon write dmc, atari or gymnasium.")
     try:
         return "_".join(dmc.parse_task(text))
     except UserError as not_dmc:  # also that there is no GL library, which games do not need
@@ -41,7 +43,8 @@ def parse_task(text: str) -> str:
         except UserError as not_atari:  # also that EnvPool is missing, which may not be the point
             if not isinstance(not_dmc, UnknownTask):
                 raise not_dmc from None
-            raise UnknownTask(f"{not_dmc}\n{not_atari}") from None
+            gymnasium_too = "An environment of Gymnasium: --task=gymnasium:ID"
+            raise UnknownTask(f"{not_dmc}\n{not_atari}\n{gymnasium_too}") from None
 
 
 def make_env(config: Config) -> Env:

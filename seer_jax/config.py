@@ -15,7 +15,7 @@ from seer_jax.types import UserError
 Preset = Literal["paper", "quick", "atari100k"]
 Algorithm = Literal["curl_sac", "rainbow"]
 
-_AGENTS: dict[str, type] = {"curl_sac": curl_sac.Config, "rainbow": rainbow.Config}
+AGENTS: dict[str, type] = {"curl_sac": curl_sac.Config, "rainbow": rainbow.Config}
 
 _ANY_SIGN = ("v_min", "v_max", "pixel_offset")
 _MAY_BE_ZERO = ("eval_epsilon",)
@@ -176,8 +176,12 @@ def read(logdir: pathlib.Path) -> Config:
         fields = json.loads(path.read_text())
         agent = fields.pop("agent")
         agent = {name: tuple(x) if isinstance(x, list) else x for name, x in agent.items()}
-        return Config(**fields, agent=_AGENTS[fields["algorithm"]](**agent))
+        return Config(**fields, agent=AGENTS[fields["algorithm"]](**agent))
     except (FileNotFoundError, NotADirectoryError) as error:
+        if logdir.name.startswith("seed") and (logdir.parent / "config.json").exists():
+            raise UserError(
+                f"{logdir} is a part of the runs in {logdir.parent}: name that."
+            ) from error
         raise UserError(f"{logdir} holds no run: there is no {path}.") from error
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from error
@@ -326,7 +330,7 @@ def episodes_vary(task: str) -> UserError:
 
 def _check_agent(config: Config) -> None:
     agent = config.agent
-    if not isinstance(agent, _AGENTS[config.algorithm]):
+    if not isinstance(agent, AGENTS[config.algorithm]):
         raise UserError(
             f"algorithm={config.algorithm} does not go with task={config.task}: leave it out. "
             "Atari games are played by rainbow, other tasks by curl_sac."

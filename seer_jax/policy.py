@@ -41,7 +41,7 @@ class Policy:
             UserError: if the folder holds no run, or the run no readable checkpoint, or not that
                 seed or step.
         """
-        logdir = pathlib.Path(logdir)
+        logdir = pathlib.Path(logdir).expanduser()
         config = config_lib.read(logdir)
         seed = config.seed if seed is None else seed
         if seed not in config.seeds:
@@ -54,6 +54,7 @@ class Policy:
         env = self.make_env()
         agent = build.make_agent(self.config, env.spec)
         env.close()
+        self._spec = env.spec
         self._functions = dispatch.compile_functions(self.config, agent, env.spec)
         state = jax.eval_shape(agent.init, jax.random.key(0))
         if progress["phase"] == "latents":
@@ -63,10 +64,21 @@ class Policy:
         self._key, self._calls = jax.random.key(self.config.seed), 0
 
     def __call__(self, timestep: TimeStep) -> np.ndarray:
-        """The action f32[N, A] or i32[N] for the newest frames.
+        """The greedy action f32[1, A] in [-1, 1], or i32[1].
 
-        An episode's first frame restarts the stack.
+        Args:
+            timestep: what the environment of `make_env` returns, or what another one shows in the
+                same way: `obs` u8[1, H, W, C], the newest frame alone, and `step_type` i32[1].
+                FIRST begins a new stack; of `reward` and `discount` nothing is used.
+
+        Raises:
+            UserError: if the frame is of another shape or type.
         """
+        shape = (1, *self._spec.obs_shape)
+        obs = getattr(timestep, "obs", timestep)
+        if not isinstance(timestep, TimeStep) or obs.shape != shape or obs.dtype != np.uint8:
+            found = f"{getattr(obs, 'dtype', type(obs).__name__)}{getattr(obs, 'shape', '')}"
+            raise UserError(f"A policy acts on a TimeStep with obs u8{shape}, not on {found}.")
         action, self._stack = self._functions.act(
             self.state, self._stack, timestep, self._key, np.int32(self._calls)
         )
@@ -84,8 +96,9 @@ class Policy:
             episodes: how many, at least 1. On Atari all are played at once, else one by one.
             seed: of the environments' random streams; the same ones give the same returns.
         """
-        if episodes < 1:
-            raise UserError(f"episodes={episodes} is too small: the least is 1.")
+        for name, value, least in (("episodes", episodes, 1), ("seed", seed, 0)):
+            if value < least:
+                raise UserError(f"{name}={value} is too small: the least is {least}.")
         config = dataclasses.replace(self.config, num_envs=1, eval_episodes=episodes)
         env = build.make_eval_env(config)
         try:

@@ -45,6 +45,7 @@ def parse(argv: list[str]) -> Config:
     first.add_argument("--task", nargs="?", default=Config.task, const=Config.task)
     first.add_argument("--preset", nargs="?", default=Config.preset, const=Config.preset)
     first.add_argument("--num_steps", "--num-steps", nargs="?")
+    first.add_argument("--freeze_step", "--freeze-step", nargs="?")
     known, _ = first.parse_known_args(argv)
     if known.preset not in get_args(config_lib.Preset):
         names = ", ".join(get_args(config_lib.Preset))
@@ -52,10 +53,11 @@ def parse(argv: list[str]) -> Config:
     from seer_jax import build  # late: it settles how to render, which takes a moment
 
     task = build.parse_task(known.task)
-    num_steps = None
-    with contextlib.suppress(TypeError, ValueError):  # not given, or no number: see below
-        num_steps = int(known.num_steps)
+    num_steps = _steps("num_steps", known.num_steps, "a whole number, such as 100000")
+    if known.freeze_step not in ("never", "auto"):
+        _steps("freeze_step", known.freeze_step, "a step, such as 10000, or never, or auto")
     default = presets.for_task(task, known.preset, num_steps)
+    _check_spelling(argv, default)
     # The flags of this agent and not of the others.
     flags = dataclasses.make_dataclass(
         "Flags", [("agent", type(default.agent), default.agent)], bases=(Config,), frozen=True
@@ -77,6 +79,40 @@ def parse(argv: list[str]) -> Config:
     config = Config(**chosen | home | {"logdir": logdir})
     config_lib.check(config)
     return config
+
+
+def _steps(name: str, text: str | None, accepted: str) -> int | None:
+    """A flag's number of steps, if it is given."""
+    try:
+        return None if text is None else int(text)
+    except ValueError as error:
+        raise UserError(f"{name}={text}: give {accepted}.") from error
+
+
+def _check_spelling(argv: list[str], config: Config) -> None:
+    """Mistakes that a parser of these flags alone could only call unrecognized."""
+    parts = [flag.lstrip("-").partition("=") for flag in argv if flag.startswith("--")]
+    given = {name.replace("-", "_"): equals for name, equals, _ in parts}
+    switches = {
+        field.name
+        for part in (config, config.agent)
+        for field in dataclasses.fields(part)
+        if isinstance(getattr(part, field.name), bool)
+    }
+    for name in given.keys() & (switches | {f"no_{switch}" for switch in switches}):
+        if given[name]:
+            switch = name.removeprefix("no_")
+            raise UserError(f"--{name} takes no value: write --{switch} or --no_{switch}.")
+    fields = lambda agent: {field.name for field in dataclasses.fields(agent)}
+    for algorithm, agent in config_lib.AGENTS.items():
+        others = fields(agent) - fields(config.agent)
+        for name in {name.removeprefix("no_") for name in given} & others:
+            raise UserError(
+                f"--{name} is a flag of {algorithm}, and {config.task} is learned by "
+                f"{config.algorithm}: leave it out."
+            )
+    if {"replay_capacity", "replay_memory"} <= given.keys():
+        raise UserError("--replay_capacity and --replay_memory both size replay: give one of them.")
 
 
 @contextlib.contextmanager

@@ -19,6 +19,22 @@ _OF_RUN = ("algorithm", "image_size", "frame_stack", "render_quality")
 _OF_AGENT = ("encoder", "crop_size", "pixel_offset", "num_filters", "strides", "latent_size")
 
 
+def check(source: Config, config: Config) -> None:
+    """Raises `UserError` if the encoder of one run cannot be that of another."""
+    there, here = ({n: getattr(c, n) for n in _OF_RUN} for c in (source, config))
+    for values, c in ((there, source), (here, config)):
+        values |= {name: getattr(c.agent, name, None) for name in _OF_AGENT}
+    if getattr(config.agent, "frozen_depth", None) == "convs":  # the projections begin anew
+        del there["latent_size"], here["latent_size"]
+    if there != here:
+        different = ", ".join(
+            f"{name}={there[name]} there and {here[name]} here"
+            for name in here
+            if there[name] != here[name]
+        )
+        raise UserError(f"The encoder of {source.logdir} sees in another way: {different}.")
+
+
 def read_encoder(config: Config, agent: Agent) -> PyTree:
     """The encoder of the newest checkpoint in `config.encoder_from`, frozen there or not; that of
     the first run where there are several.
@@ -28,16 +44,7 @@ def read_encoder(config: Config, agent: Agent) -> PyTree:
     """
     logdir = pathlib.Path(config.encoder_from)
     source = config_lib.read(logdir)
-    there, here = ({n: getattr(c, n) for n in _OF_RUN} for c in (source, config))
-    for values, c in ((there, source), (here, config)):
-        values |= {name: getattr(c.agent, name, None) for name in _OF_AGENT}
-    if there != here:
-        different = ", ".join(
-            f"{name}={there[name]} there and {here[name]} here"
-            for name in here
-            if there[name] != here[name]
-        )
-        raise UserError(f"The encoder of {logdir} sees in another way: {different}.")
+    check(source, config)
     saved, _ = checkpoint.restore_state(logdir)
     if source.num_seeds > 1:
         saved = seeds.pick(saved, 0)

@@ -12,7 +12,7 @@ from seer_jax import logger
 from seer_jax.types import UserError
 
 
-def write_video(path: pathlib.Path, frames: Sequence[np.ndarray], fps: float) -> None:
+def write_video(path: str | pathlib.Path, frames: Sequence[np.ndarray], fps: float) -> None:
     """Writes H.264 in mp4. `path` appears when the file is whole, never before.
 
     Args:
@@ -32,6 +32,7 @@ def write_video(path: pathlib.Path, frames: Sequence[np.ndarray], fps: float) ->
             "There is no ffmpeg to write videos with: pip install --force-reinstall "
             "imageio-ffmpeg, or add --no_video."
         ) from error
+    path = pathlib.Path(path)
     height, width = frames[0].shape[:2]
     edges = ((0, height % 2), (0, width % 2), (0, 0))
     temporary = path.with_name(path.name + ".tmp")

@@ -111,6 +111,8 @@ def test_runs_side_by_side_have_a_core_each(tmp_path, monkeypatch):
         (["--sedes=7"], "Unrecognized options"),
         (["--num_seeds=2"], "give --seeds, not --num_seeds"),
         (["--results=."], "cannot be read as a CSV file"),
+        (["--results=/proc/none/results.csv"], "/proc/none cannot be written to (No such file"),
+        (["--folder=/dev/null"], "/dev/null cannot be written to (File exists): name another"),
     ],
 )
 def test_flags_of_a_study_are_looked_at_before_it_begins(tmp_path, capsys, flags, message):
@@ -182,6 +184,15 @@ def test_only_what_takes_an_encoder_needs_the_source_task():
     of = Runs(transfer.STUDY, "Krull", "quick", "RoadRunner", [], pathlib.Path("runs"))
     assert of.needs_source(["scratch", "transferred"])
     assert not of.needs_source(["scratch", "random"])
+
+
+def test_an_encoder_that_will_not_fit_is_refused_before_it_is_trained(tmp_path, capsys):
+    pytest.importorskip("envpool")
+    argv = ["--source=Alien", "--task=walker_walk", f"--folder={tmp_path}"]
+    with pytest.raises(SystemExit) as stopped:
+        run_study(transfer.STUDY, "", [*argv, f"--results={tmp_path}/results.csv"])
+    assert stopped.value.code == 2 and "sees in another way" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_encoder_is_trained_on_the_source_task_and_taken_over(tmp_path):
@@ -273,7 +284,9 @@ def test_a_run_is_remembered_with_what_it_was_made_by(copied, tmp_path, monkeypa
     study += [f"--folder={folder}", f"--results={tmp_path / 'results.csv'}"]
     before = read(copied / "results.csv")
     machine = measure.machine()
-    monkeypatch.setattr(measure, "machine", lambda: machine | {"commit": "another", "dirty": False})
+    monkeypatch.setattr(
+        measure, "machine", lambda _: machine | {"commit": "another", "dirty": False}
+    )
     freezing_step.main(study)
     assert read(tmp_path / "results.csv") == before
     (tmp_path / "results.csv").unlink()

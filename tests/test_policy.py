@@ -43,6 +43,26 @@ def test_it_scores_what_the_last_evaluation_says(trained):
     assert policy.evaluate(episodes=3, seed=seed)[0] == total
     with pytest.raises(UserError, match="episodes=0 is too small"):
         policy.evaluate(episodes=0)
+    with pytest.raises(UserError, match="seed=-1 is too small"):
+        policy.evaluate(seed=-1)
+
+
+def test_what_is_no_frame_of_the_run_is_refused(trained):
+    policy = seer_jax.load_policy(trained)
+    env = policy.make_env()
+    timestep = env.reset()
+    env.close()
+    wrong = (
+        (timestep.obs, r"not on uint8\(1, 24, 24, 3\)"),
+        (timestep._replace(obs=timestep.obs / 255), r"not on float64\(1, 24, 24, 3\)"),
+        (
+            timestep._replace(obs=timestep.obs[:, :20]),
+            r"obs u8\(1, 24, 24, 3\), not on uint8\(1, 20",
+        ),
+    )
+    for given, message in wrong:
+        with pytest.raises(UserError, match=message):
+            policy(given)
 
 
 def test_any_checkpoint_that_was_kept_can_be_read(trained):
@@ -66,6 +86,8 @@ def test_loading_changes_nothing_in_the_folder(trained, tmp_path):
 def test_a_folder_without_a_run_or_a_checkpoint_is_a_plain_message(trained, tmp_path):
     with pytest.raises(UserError, match="holds no run: there is no .*config.json"):
         seer_jax.load_policy(tmp_path)
+    with pytest.raises(UserError, match="seed0 is a part of the runs in .*: name that"):
+        seer_jax.load_policy(trained / "seed0")
     shutil.copy(trained / "config.json", tmp_path)
     with pytest.raises(UserError, match="holds no checkpoint yet: let the run reach"):
         seer_jax.load_policy(tmp_path)

@@ -77,7 +77,10 @@ class GymnasiumEnv:
         try:
             self._env: Any = gymnasium.make(task.removeprefix(PREFIX), render_mode="rgb_array")
         except Exception as error:  # whatever the package behind an id lacks or refuses
-            raise UserError(f"{task} cannot be built: {error}") from error
+            raise UserError(
+                f"{task} cannot be built: {error}. What it lacks may come with a part of "
+                "Gymnasium, such as pip install 'gymnasium[mujoco]'."
+            ) from error
         self._task = task
         self._seed, self._steps = seed, 0  # steps since the seed was last set
         self._seeded = False
