@@ -5,7 +5,7 @@
 A row for each game and method: the score at the end of each run, in the order of the seeds, and
 means over the runs of it, of those of the last three evaluations, and of what they cost. DER is
 data-efficient Rainbow after 100,000 steps as published: with prioritised replay, where SEER's is
-uniform.
+uniform. SEER's own published scores, in the last column, are those of 500,000 steps.
 """
 
 import argparse
@@ -44,6 +44,7 @@ def rows_of(results: plot.Rows) -> Iterator[list[str]]:
             f"{float(published[game]['der']):,.0f}" if game in published else "",
             *(f"{minutes:.0f}", f"{flops:.1e}"),
             f"{np.mean(found.replay_bytes[:, -1]) / 2**20:.0f}",
+            f"{float(published[game]['seer_rainbow_500k']):,.0f}" if game in published else "",
         ]
 
 
@@ -61,7 +62,8 @@ def main(argv: list[str] | None = None) -> None:
     if not rows:
         parser.error(f"no scores of Atari games in {', '.join(map(str, args.results))}")
     header = ["game", "method", "score by seed", "mean", "of last 3", "of human", "random", "human"]
-    print(*table([*header, "DER", "minutes", "FLOPs", "replay MiB"], rows), sep="\n")
+    cost = ["minutes", "FLOPs", "replay MiB"]
+    print(*table([*header, "DER", *cost, "SEER, 500k"], rows), sep="\n")
 
 
 if __name__ == "__main__":

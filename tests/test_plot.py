@@ -194,6 +194,7 @@ def test_scores_of_atari_beside_published_ones(tmp_path, capsys):
         ["never", "2,666", "2,666", "1,333", "1.00"],
     ]
     assert [row[8] for row in found] == ["", "2,852", "2,852"]  # DER
+    assert [row[12].strip("| ") for row in found] == ["", "3,278", "3,278"]  # SEER's own
     assert found[1][9:11] == ["1", "1.0e+11"]
     rows = study.read(tmp_path / "krull.csv")[:2]
     four = [{**rows[1], "step": str(x), "env_step": str(x), "return": str(x)} for x in (1, 3, 4, 8)]
