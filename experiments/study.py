@@ -184,7 +184,9 @@ def describe(command: list[str], cores: int) -> dict[str, str]:
 def _device() -> str:
     """What JAX runs on, asked in another process: a TPU serves one alone, and that is the run."""
     ask = "import jax; print(jax.devices()[0].device_kind)"
-    done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True)
+    if done.returncode:
+        raise UserError("JAX finds no device: python -m seer_jax.doctor says what to mend.")
     return done.stdout.strip()
 
 
