@@ -74,11 +74,13 @@ class Policy:
         Raises:
             UserError: if the frame is of another shape or type.
         """
-        shape = (1, *self._spec.obs_shape)
-        obs = getattr(timestep, "obs", timestep)
-        if not isinstance(timestep, TimeStep) or obs.shape != shape or obs.dtype != np.uint8:
-            found = f"{getattr(obs, 'dtype', type(obs).__name__)}{getattr(obs, 'shape', '')}"
-            raise UserError(f"A policy acts on a TimeStep with obs u8{shape}, not on {found}.")
+        if not isinstance(timestep, TimeStep):
+            raise UserError(f"A policy acts on a TimeStep, not on {type(timestep).__name__}.")
+        obs, shape = timestep.obs, (1, *self._spec.obs_shape)
+        if obs.shape != shape or obs.dtype != np.uint8:
+            raise UserError(
+                f"obs must be uint8{shape}, the newest frame; it is {obs.dtype}{obs.shape}."
+            )
         action, self._stack = self._functions.act(
             self.state, self._stack, timestep, self._key, np.int32(self._calls)
         )
