@@ -14,7 +14,10 @@ README, RESULTS = (
 
 
 TASKS = {
-    "quick": ("ball_in_cup_catch", "cartpole_swingup", "cheetah_run", "finger_spin", "walker_walk"),
+    "quick": (
+        *("ball_in_cup_catch", "cartpole_swingup", "cheetah_run", "finger_spin", "reacher_easy"),
+        "walker_walk",
+    ),
     "atari100k": ("CrazyClimber", "Krull", "RoadRunner"),
 }
 
