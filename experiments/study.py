@@ -341,6 +341,17 @@ class Runs:
         return [*command, f"--seed={seed}", "--no-video", *self.flags]
 
 
+def _check_writable(folder: pathlib.Path) -> None:
+    """Makes a folder, if it is not there. Raises `UserError` if nothing can be written to it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be written to ({error.strerror}): name another --folder or --results."
+        ) from error
+
+
 def make_runs(runs: Runs, missing: dict[int, list[str]], jobs: int, results: pathlib.Path) -> None:
     """Makes runs, so many at a time, and adds each that ends to the results.
 
@@ -351,8 +362,8 @@ def make_runs(runs: Runs, missing: dict[int, list[str]], jobs: int, results: pat
         results: what to add to.
 
     Raises:
-        UserError: if the folder of one holds a run of other flags, or the results another run
-            of those that are to be copied, before any begins.
+        UserError: if the folder of one holds a run of other flags, the results another run of
+            those that are to be copied, or nothing can be written there, before any begins.
         subprocess.CalledProcessError: if one fails, once those under way have ended; no other
             begins.
     """
@@ -388,6 +399,9 @@ def make_runs(runs: Runs, missing: dict[int, list[str]], jobs: int, results: pat
                 f"{results} holds a run of {method} with seed {seed} that is not the one in "
                 f"{logdir}, so that no copy of it can be made: name another file with --results."
             )
+    if work:
+        for folder in (runs.folder, results.parent):
+            _check_writable(folder)
     cores = sorted(os.sched_getaffinity(0))
     free: queue.SimpleQueue[int | None] = queue.SimpleQueue()
     for core in cores[:jobs] if jobs > 1 else [None]:
@@ -432,17 +446,6 @@ def make_runs(runs: Runs, missing: dict[int, list[str]], jobs: int, results: pat
         except BaseException:  # an interrupt reaches the runs under way too
             stopped.set()
             raise
-
-
-def _check_writable(folder: pathlib.Path) -> None:
-    """Makes a folder, if it is not there. Raises `UserError` if nothing can be written to it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise UserError(
-            f"{folder} cannot be written to ({error.strerror}): name another --folder or --results."
-        ) from error
 
 
 def run_study(study: Study, description: str, argv: list[str] | None = None) -> None:
@@ -492,8 +495,6 @@ def run_study(study: Study, description: str, argv: list[str] | None = None) -> 
                     f"{results} holds runs made with other flags ({row['command']}): name another "
                     "file with --results, and another --folder."
                 )
-        for place in (args.folder, results.parent):
-            _check_writable(place)
         left = sum(map(len, missing.values()))
         if left < (of := len(missing) * len(args.methods)):
             print(f"{of - left} of {of} runs are in {results} already and are not repeated.")
