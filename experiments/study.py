@@ -246,7 +246,6 @@ def write(results: pathlib.Path, columns: Sequence[str], rows: list[dict[str, st
 @contextlib.contextmanager
 def _alone_in(folder: pathlib.Path) -> Iterator[None]:
     """Within, no other study adds to results of this folder."""
-    folder.mkdir(parents=True, exist_ok=True)
     held = os.open(folder, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):  # a file system without locks, as network drives can be

@@ -32,7 +32,7 @@ def check(source: Config, config: Config) -> None:
             for name in here
             if there[name] != here[name]
         )
-        raise UserError(f"The encoder of {source.logdir} sees in another way: {different}.")
+        raise UserError(f"The encoder of {config.encoder_from} sees in another way: {different}.")
 
 
 def read_encoder(config: Config, agent: Agent) -> PyTree:

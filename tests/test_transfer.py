@@ -87,6 +87,12 @@ def test_what_does_not_fit_is_said_before_a_folder_is_made(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_source_that_has_been_moved_is_named_where_it_is(trained, tmp_path, capsys):
+    moved = shutil.copytree(trained, tmp_path / "moved")
+    assert run.main(flags(tmp_path / "run", moved, "--crop_size=22")) == 2
+    assert f"The encoder of {moved} sees in another way" in capsys.readouterr().err
+
+
 def test_a_source_without_a_checkpoint_is_refused(trained, tmp_path):
     shutil.copy(trained / "config.json", tmp_path)
     config = run.parse(flags(tmp_path / "run", tmp_path))
