@@ -11,8 +11,6 @@ from seer_jax.config import Config, episodes_vary, is_atari, is_gymnasium
 from seer_jax.envs import atari, dmc, gymnasium, parallel
 from seer_jax.types import Agent, Env, EnvSpec, UnknownTask, UserError
 
-_MAKE: dict[str, Callable[..., Agent]] = {"curl_sac": curl_sac.make, "rainbow": rainbow.make}
-
 
 def parse_task(text: str) -> str:
     """A task as runs keep it: `walker_walk`, an Atari game such as `RoadRunner`, or
@@ -123,7 +121,10 @@ def make_agent(config: Config, spec: EnvSpec) -> Agent:
     _check_jax()
     if config.num_seeds > 1 and spec.episode_steps is None:
         raise episodes_vary(config.task)
-    agent = _MAKE[config.algorithm](config.agent, spec, config.frame_stack)
+    if isinstance(config.agent, rainbow.Config):
+        agent = rainbow.make(config.agent, spec, config.frame_stack, config.learning_starts)
+    else:
+        agent = curl_sac.make(config.agent, spec, config.frame_stack)
     if config.latent_dtype == "uint8" and agent.signed_latents:
         raise UserError(
             f"latent_dtype=uint8 is for latents that are never negative; those of "

@@ -25,7 +25,8 @@ def _compiling_once():
     make_agent, compile_functions = build.make_agent, dispatch.compile_functions
 
     def shared_agent(config, spec):
-        key = (config.agent, spec, config.frame_stack, config.latent_dtype)
+        names = ("agent", "frame_stack", "latent_dtype", "learning_starts")
+        key = (spec, *(getattr(config, name) for name in names))
         if key not in _agents:
             _agents[key] = make_agent(config, spec)
         return _agents[key]

@@ -1,5 +1,7 @@
 """Atari games from EnvPool: the semantics that the agent relies on. Skipped where it is missing."""
 
+import types
+
 import numpy as np
 import pytest
 
@@ -49,6 +51,63 @@ def test_a_lost_life_ends_a_training_episode(trained):
         lasts = np.flatnonzero(step_type[:-1, env] == LAST)
         assert len(lasts) >= 5
         assert np.all(step_type[lasts + 1, env] == FIRST)
+
+
+def test_between_two_lives_there_is_one_step_without_action():
+    """The pictures and lives are those of the whole game, played with the same actions."""
+    random = np.random.default_rng(0)
+    lives, game = (atari.make("Breakout", seed=3, training=training) for training in (True, False))
+    steps = [(lives.reset(), game.reset())]
+    for action in random.integers(0, 4, (300, 1)).astype(np.int32):
+        between = steps[-1][0].step_type == LAST
+        steps.append((lives.step(action), game.step(np.where(between, 0, action))))
+    for of_life, of_game in steps:
+        np.testing.assert_array_equal(of_life.obs, of_game.obs)
+    ends = np.array([[step.step_type[0] == LAST for step in pair] for pair in steps])
+    assert ends[:, 1].any() and ends[ends[:, 1], 0].all()
+    assert ends[:, 0].sum() >= 5 * ends[:, 1].sum()
+    lives.close()
+    game.close()
+
+
+def test_a_game_that_ends_between_two_lives(monkeypatch):
+    """The life that begins there is over when the next game begins, whose own first life follows:
+    of LAST comes FIRST, as replay relies on."""
+    raw = [(FIRST, 3), (MID, 3), (MID, 2), (LAST, 2), (FIRST, 3), (MID, 3), (LAST, 2), (FIRST, 3)]
+    env = atari.make("Alien", seed=0)
+    env.close()
+    monkeypatch.setattr(env, "_pool", ScriptedPool(raw))
+    steps = [env.reset(), *(env.step(np.ones(1, np.int32)) for _ in raw[1:])]
+    expected = [FIRST, MID, LAST, FIRST, LAST, FIRST, LAST, FIRST]
+    assert [int(step.step_type[0]) for step in steps] == expected
+    assert [float(step.discount[0]) for step in steps] == [float(x != LAST) for x in expected]
+    assert [float(step.reward[0]) for step in steps] == [float(x != FIRST) for x in expected]
+    assert env._pool.actions == [1, 1, 0, 1, 0, 1, 0]
+
+
+class ScriptedPool:
+    """EnvPool's side of a game whose step types and lives are given, with rewards of 1."""
+
+    def __init__(self, script):
+        self.script, self.actions = iter(script), []
+
+    def reset(self):
+        step_type, lives = next(self.script)
+        observation = types.SimpleNamespace(
+            obs=np.zeros((1, 1, 84, 84), np.uint8),
+            lives=np.array([lives]),
+            terminated=np.array([step_type == LAST]),
+        )
+        return types.SimpleNamespace(
+            step_type=np.array([step_type]),
+            observation=observation,
+            reward=np.ones(1),
+            discount=np.array([float(step_type != LAST)]),
+        )
+
+    def step(self, action):
+        self.actions += action.tolist()
+        return self.reset()
 
 
 def test_training_rewards_are_clipped_and_scores_are_not():

@@ -100,11 +100,17 @@ def test_the_freeze(agent, state, update):
     assert not same(after.params.head, frozen.params.head)
 
 
-def test_the_target_follows_every_second_update(state, update):
-    for i in range(4):
-        before, (state, *_) = state, update(state, batch(), jax.random.key(i))
-        assert same(state.target, state.params) == (i % 2 == 1)
-        assert same(state.target, before.target) == (i % 2 == 0)
+@pytest.mark.parametrize("learning_starts", [0, 1])
+def test_the_target_follows_on_even_steps(learning_starts):
+    """Of the agent, whose first ones had no update."""
+    config = presets.for_task("Alien", "quick")
+    config = dataclasses.replace(config, agent=CONFIG, learning_starts=learning_starts)
+    agent = build.make_agent(config, SPEC)
+    state, update = jax.jit(agent.init)(jax.random.key(0)), jax.jit(agent.update)
+    for step in range(learning_starts + 1, learning_starts + 5):
+        before, (state, *_) = state, update(state, batch(), jax.random.key(step))
+        assert same(state.target, state.params) == (step % 2 == 0)
+        assert same(state.target, before.target) == (step % 2 == 1)
 
 
 def test_importance_weights_scale_the_loss(state, update):

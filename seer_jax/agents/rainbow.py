@@ -9,9 +9,6 @@ None, the transitions hold latents, and what is left of an update is the streams
 
 Source: lili-chen/SEER at 73ae6e1, seer_atari, itself after Kaixhin/Rainbow. Knowingly different:
 - n-step returns end at an episode's last row and bootstrap from it where it is not terminal;
-- the target is copied every `target_every` updates, counted from the first one, where the official
-  code counts agent steps. By `paper` and `atari100k` the freeze, at which only the convolutions
-  are copied, so meets target streams some 400 updates old, the official one at most three;
 - the steps before `learning_starts` are random, where the official code acts on its noisy network;
 - acting and the update after it draw noise of their own, where the official code draws it once.
 """
@@ -75,7 +72,8 @@ class Config:
     max_grad_norm: float = 10.0
     """Norm to which the gradient of all trained parameters is clipped."""
     target_every: int = 2_000
-    """Updates between two copies of the online network into the target."""
+    """Agent steps between two copies of the online network into the target; with several updates a
+    step, updates."""
     eval_epsilon: float = 0.001
     """Share of random actions in evaluation."""
 
@@ -95,19 +93,21 @@ class Model(NamedTuple):
     head: networks.NoisyDueling
     latent_size: int
     tx: optax.GradientTransformation  # elementwise: each part of the parameters has its own state
+    learning_starts: int
 
     @property
     def support(self) -> Array:
         return jnp.linspace(self.config.v_min, self.config.v_max, self.config.num_atoms)
 
 
-def make(config: Config, spec: EnvSpec, frame_stack: int) -> Agent:
+def make(config: Config, spec: EnvSpec, frame_stack: int, learning_starts: int = 0) -> Agent:
     """Builds the agent for an environment.
 
     Args:
         config: hyperparameters.
         spec: the environment's; its actions must be discrete.
         frame_stack: k, frames in an observation.
+        learning_starts: agent steps before the first update.
 
     Raises:
         UserError: if the sizes do not fit together.
@@ -119,7 +119,7 @@ def make(config: Config, spec: EnvSpec, frame_stack: int) -> Agent:
     if config.v_min >= config.v_max:
         raise UserError(f"v_min={config.v_min} must be below v_max={config.v_max}.")
     obs_shape = (*spec.obs_shape[:2], frame_stack * spec.obs_shape[-1])
-    model = make_model(config, obs_shape, spec.num_actions)
+    model = make_model(config, obs_shape, spec.num_actions, learning_starts)
     return Agent(
         init=functools.partial(_init, model, obs_shape),
         view=lambda obs, key=None: obs,
@@ -133,7 +133,12 @@ def make(config: Config, spec: EnvSpec, frame_stack: int) -> Agent:
     )
 
 
-def make_model(config: Config, obs_shape: tuple[int, int, int], num_actions: int) -> Model:
+def make_model(
+    config: Config,
+    obs_shape: tuple[int, int, int],
+    num_actions: int,
+    learning_starts: int = 0,
+) -> Model:
     """Networks and optimiser; `obs_shape` is (H, W, k*C)."""
     dtype = jnp.dtype(config.compute_dtype)
     convs: networks.PlainConvs | networks.ImpalaConvs
@@ -161,6 +166,7 @@ def make_model(config: Config, obs_shape: tuple[int, int, int], num_actions: int
         ),
         latent.shape[1],
         optax.adam(config.learning_rate, eps=config.adam_eps),
+        learning_starts,
     )
 
 
@@ -254,7 +260,9 @@ def update_with_noise(
     if params.encoder is not None:
         encoder, encoder_opt = _step(model, grads.encoder, state.opt_state.encoder, params.encoder)
     params, step = Params(encoder, head), state.step + 1
-    target_params = optax.periodic_update(params, state.target, step, model.config.target_every)
+    target_params = optax.periodic_update(
+        params, state.target, model.learning_starts + step, model.config.target_every
+    )
     metrics = {"loss/critic": loss, "critic/q": jnp.mean(q), "critic/grad_norm": norm}
     state = state.replace(
         params=params,

@@ -1,8 +1,8 @@
 """Atari games through EnvPool, as `Env`s: 84x84 grey, max-pooled, without sticky actions.
 
-In training an episode ends with a life and rewards are clipped to [-1, 1]; in evaluation an episode
-is a whole game and rewards are its score. EnvPool is imported inside functions: it is an optional
-dependency.
+In training an episode ends with a life, the next begins after a step without action, and rewards
+are clipped to [-1, 1]; in evaluation an episode is a whole game and rewards are its score. EnvPool
+is imported inside functions: it is an optional dependency.
 """
 
 import importlib.util
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from seer_jax.envs import names, pictures, restarts
-from seer_jax.interface import LAST, EnvSpec, TimeStep, UnknownTask, UserError
+from seer_jax.interface import FIRST, LAST, MID, EnvSpec, TimeStep, UnknownTask, UserError
 
 # Scores of random play and of a human in the 26 games of Atari 100k, as its papers give them.
 REFERENCE_SCORES = {
@@ -43,10 +43,9 @@ REFERENCE_SCORES = {
     "UpNDown": (533.4, 11693.2),
 }
 
-_MAX_FRAMES = 108_000  # of an episode, half an hour of play
-# At most, at the start of a game; EnvPool makes as many after each life that ends an episode, where
-# the official code makes one (and still shows the agent the last frames of the life before).
-_NOOPS = 30
+_MAX_FRAMES = 108_000  # of a game, half an hour of play
+_NOOPS = 30  # frames without action, at most, at the start of a game
+_NO_ACTION = 0
 
 INSTALL = "Atari needs EnvPool: pip install 'seer_jax[atari]' (or: pip install envpool)"
 
@@ -126,6 +125,7 @@ class AtariEnv:
         self._steps = 0  # since the last seed
         self._started = False
         self._lives = np.zeros(num_envs, int)  # at the last step
+        self._ended = np.zeros(num_envs, bool)  # whether that was the last of an episode
         self.spec = EnvSpec(
             obs_shape=(image_size, image_size, 1),
             action_shape=(),
@@ -154,7 +154,8 @@ class AtariEnv:
             img_width=self._size,
             noop_max=_NOOPS,
             max_episode_steps=_MAX_FRAMES // self._action_repeat,
-            episodic_life=self._training,
+            # EnvPool would make up to 30 frames without action between two lives.
+            episodic_life=False,
             reward_clip=self._training,
             # As the official code plays: no button pressed for the player, linear interpolation.
             use_fire_reset=False,
@@ -170,6 +171,7 @@ class AtariEnv:
             self.close()
             self._pool = self._make_pool(self._seed)
         self._started = True
+        self._ended[:] = True
         return self._time_step(self._pool.reset())
 
     def step(self, action: np.ndarray) -> TimeStep:
@@ -180,19 +182,22 @@ class AtariEnv:
         if action.shape != (self._num_envs,):
             raise ValueError(f"action {action.shape}, expected {(self._num_envs,)}")
         self._steps += 1
-        return self._time_step(self._pool.step(action))
+        return self._time_step(self._pool.step(np.where(self._ended, _NO_ACTION, action)))
 
     def _time_step(self, timestep: Any) -> TimeStep:
+        """EnvPool's step with the ends of episodes that training has."""
         step_type, observation = np.asarray(timestep.step_type, np.int32), timestep.observation
         lives, before = np.asarray(observation.lives), self._lives
-        self._lives = lives
+        begins, lost = self._ended, (lives < before) & self._training
+        # A game that ends in the step between two lives is over when the next begins.
+        ends = (step_type == LAST) | (lost & (lives > 0)) | (step_type == FIRST)
+        self._lives, self._ended = lives, ends & ~begins
         # EnvPool ends an episode with discount 0 at the time limit too.
-        goes_on = (observation.terminated == 0) & (lives >= before)
-        at_limit = (step_type == LAST) & goes_on
+        at_limit = (step_type == LAST) & (observation.terminated == 0) & ~lost
         return TimeStep(
-            step_type=step_type,
-            reward=np.asarray(timestep.reward, np.float32),
-            discount=np.where(at_limit, 1, timestep.discount).astype(np.float32),
+            step_type=np.select([begins, ends], [FIRST, LAST], MID).astype(np.int32),
+            reward=np.where(begins, 0, timestep.reward).astype(np.float32),
+            discount=np.where(self._ended & ~at_limit, 0, 1).astype(np.float32),
             obs=np.asarray(observation.obs).reshape(-1, *self.spec.obs_shape),
         )
 
