@@ -64,10 +64,7 @@ class Config:
     """With freeze_step=auto: the step at which the encoder freezes at the latest."""
     freeze_movement: float = 0.05
     """With freeze_step=auto: freeze once the encoder has made at most this share of its way, by
-    linear CKA, in the newer half of its training."""
-    freeze_patience: int = 1
-    """With freeze_step=auto: how many looks in a row must find it so. From one look to the next the
-    step grows by 19%."""
+    linear CKA, in the newer half of its training, in which returns had risen already."""
     num_copies: int = 4
     """K, latents of independent random crops stored for each observation. For curl_sac; rainbow
     crops nothing and takes 1."""
@@ -231,7 +228,6 @@ def check(config: Config) -> None:
         "keep_checkpoints": 1,
         "log_every": 1,
         "freeze_earliest": 0,
-        "freeze_patience": 1,
         "seed": 0,
     }
     for name, least in minimum.items():

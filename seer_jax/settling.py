@@ -1,5 +1,5 @@
-"""When to freeze, without being told: once the encoder hardly moves any more, and the agent does
-better than at first.
+"""When to freeze, without being told: once the encoder hardly moves any more though the agent has
+long begun to learn.
 
 At a look the encoder is compared with itself at half the step, and with the one that training began
 with, on a probe batch drawn from all that replay holds. Features are compared by linear CKA
@@ -15,7 +15,7 @@ half of its training:
 It has no unit of time or of distance, and so one limit serves short runs and long ones.
 
 Features also rest while the agent has found nothing to learn from yet, and move once it does
-(docs/freezing.md). So returns must have risen before rest counts.
+(docs/freezing.md). So rest counts where returns had risen before that newer half began.
 """
 
 import math

@@ -60,7 +60,7 @@ class Progress:
     first_returns: list[float] = dataclasses.field(default_factory=list)  # settling.EPISODES
     newest_returns: list[float] = dataclasses.field(default_factory=list)  # as many at most
     looked: int = 0  # step of the last look at the encoder (freeze_step=auto)
-    calm: int = 0  # looks in a row that found it at rest, and the agent better than at first
+    learned: int = 0  # step of the first look that found the agent better than at first
     flops: float = 0.0  # acting, storing, updating and the conversion at the freeze
     seconds: float = 0.0  # wall-clock, earlier sessions included
 
@@ -320,8 +320,8 @@ class Run:
         )
 
     def settled(self) -> bool:
-        """Looks at the encoder when it is time to; says whether it is at rest, after the agent has
-        begun to learn."""
+        """Looks at the encoder when it is time to; says whether it has been at rest since the agent
+        began to learn."""
         config, progress = self.config, self.progress
         # Without updates nothing moves, which is no reason to freeze.
         due = max(config.freeze_earliest, settling.next_look(progress.looked))
@@ -332,6 +332,9 @@ class Run:
         past = self.looks
         # A copy: the next update is given the parameters to overwrite.
         self.looks = [*past, jax.tree.map(jnp.copy, now)][-settling.LOOKS_BACK :]
+        learned = settling.has_learned(progress.first_returns, progress.newest_returns)
+        if learned and not progress.learned:
+            progress.learned = progress.step
         if len(past) < settling.LOOKS_BACK:
             return False
         first = self.agent.freeze(self.functions.init(self.keys.init)).frozen
@@ -339,9 +342,6 @@ class Run:
         probe = self.functions.draw_probe(self.replay, key)
         progress.flops += 3 * settling.PROBE_SIZE * self.agent.flops.encode
         similarity, movement = jax.device_get(self.functions.look(first, past[0], now, probe))
-        learned = settling.has_learned(progress.first_returns, progress.newest_returns)
-        calm = learned and movement <= config.freeze_movement
-        progress.calm = progress.calm + 1 if calm else 0
         self.loggers[0].write(
             progress.step,
             {
@@ -350,7 +350,8 @@ class Run:
                 "freeze/learned": float(learned),
             },
         )
-        return progress.calm >= config.freeze_patience
+        long_since = 2 * progress.learned <= progress.step
+        return learned and long_since and movement <= config.freeze_movement
 
     def freeze(self) -> None:
         """Freezes the encoder and turns the rows held into latents; none are lost that fit."""
