@@ -31,7 +31,7 @@ import matplotlib.ticker
 import numpy as np
 
 from experiments import study
-from experiments.plot_run import COLOURS, plain
+from experiments.plot_run import COLOURS, plain, save
 from seer_jax import build, checkpoint, networks, settling
 from seer_jax import config as config_lib
 from seer_jax.train import CHECKPOINTED, Run
@@ -55,7 +55,7 @@ def read_run(logdir: pathlib.Path) -> tuple[config_lib.Config, Agent, dict[int, 
         steps = saved.steps()
     if config.last_freeze_step is not None or config.num_seeds > 1 or len(steps) < 2:
         raise UserError(
-            f"{logdir} has not what it takes: one run with --freeze_step=never and "
+            f"{logdir} cannot be used: it must be one run with --freeze_step=never and "
             "--keep_checkpoints=100."
         )
     env = build.make_env(config)
@@ -200,6 +200,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=pathlib.Path, required=True, help="CSV file to write")
     argv = sys.argv[1:] if argv is None else argv
     args = parser.parse_args(argv)
+    if args.out.suffix != ".csv":
+        parser.error(f"--out={args.out} must end in .csv: the pictures go beside it.")
     context = study.describe(
         ["python", "-m", "experiments.convergence", *argv], len(os.sched_getaffinity(0))
     )
@@ -216,10 +218,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not rows:
             maps = draw_maps(features_of, encoders, np.asarray(view[0]), config.frame_stack)
         rows += [of_run | row for row in compare(features_of, encoders)]
-    study.write(args.out, COLUMNS, rows)
-    draw(rows).savefig(args.out.with_suffix(".png"), dpi=130)
-    maps.savefig(args.out.with_name(f"{args.out.stem}_maps.png"), dpi=110)
-    print(f"wrote {args.out} and two pictures beside it")
+    try:
+        study.write(args.out, COLUMNS, rows)
+        print(f"wrote {args.out}")
+        save(draw(rows), args.out.with_suffix(".png"), dpi=130)
+        save(maps, args.out.with_name(f"{args.out.stem}_maps.png"), dpi=110)
+    except (OSError, UserError) as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

@@ -127,7 +127,7 @@ class Checkpoints:
         """
         steps = self.steps()
         if step is not None and step not in steps:
-            raise UserError(f"{self._directory} has no checkpoint of step {step}, but of {steps}.")
+            raise UserError(f"{self._directory} has no checkpoint of step {step}; it has {steps}.")
         problems: dict[int, str] = {}
         for candidate in reversed(steps) if step is None else (step,):
             try:
@@ -161,10 +161,11 @@ class Checkpoints:
     ) -> tuple[dict[str, Flat], dict[str, Any]]:
         folder = self._directory / str(step)
         if (folder / _CHECKSUMS).exists():
-            written = json.loads((folder / _CHECKSUMS).read_text())
-            found = _checksums(folder)  # of others, too, that somebody left there
-            if any(found.get(name) != checksum for name, checksum in written.items()):
-                raise ValueError("its files are not as they were written")
+            for path, checksum in json.loads((folder / _CHECKSUMS).read_text()).items():
+                item, within, _ = path.partition("/")
+                read = not within or item in (*names, "progress")
+                if read and _checksum(folder / path) != checksum:
+                    raise ValueError("its files are not as they were written")
         # Arrays come back as what they were saved as, NumPy's.
         arguments = {name: ocp.args.PyTreeRestore() for name in names if name not in in_pieces}
         saved = self._open().restore(
@@ -325,12 +326,13 @@ def _pieces_of(names: Iterable[str]) -> dict[str, list[int]]:
 
 def _checksums(folder: pathlib.Path) -> dict[str, int]:
     """Of every file in a checkpoint, by its path."""
-    checksums = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != _CHECKSUMS:
-            checksum = 0
-            with path.open("rb") as file:
-                while block := file.read(2**20):
-                    checksum = zlib.crc32(block, checksum)
-            checksums[str(path.relative_to(folder))] = checksum
-    return checksums
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {str(path.relative_to(folder)): _checksum(path) for path in files}
+
+
+def _checksum(path: pathlib.Path) -> int:
+    checksum = 0
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            checksum = zlib.crc32(block, checksum)
+    return checksum

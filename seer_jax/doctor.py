@@ -48,12 +48,12 @@ def main(argv: list[str] | None = None) -> int:
                 print(f"{'':18} fix: {finding.fix}", flush=True)
             findings.append(finding)
 
-    problems = sum(finding.fix is not None for finding in findings)
     if fatal := {finding.name for finding in findings if finding.fatal}:
         games = ", except for Atari games," if fatal == {"rendering"} else ""
         print(f"\nTraining will NOT work here{games} until the problems above are fixed.")
         return 2
-    print("\nTraining will work here" + (f"; see the {problems} fix above." if problems else "."))
+    advice = "; see the lines marked fix above." if any(x.fix for x in findings) else "."
+    print(f"\nTraining will work here{advice}")
     return 0
 
 

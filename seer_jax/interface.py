@@ -68,8 +68,8 @@ class Env(Protocol):
     spec: EnvSpec
 
     def reset(self, seed: Any = None) -> TimeStep:
-        """Starts a new episode everywhere; `seed` restarts the random stream too: an int, or where
-        each environment has a process of its own also one for each."""
+        """Starts a new episode everywhere; `seed` restarts the random stream too: an int, or one
+        for each environment where each has a process of its own."""
 
     def step(self, action: np.ndarray) -> TimeStep:
         """Advances every environment by one agent step. action: [N, *action_shape]."""
@@ -77,10 +77,10 @@ class Env(Protocol):
     def render(self, height: int, width: int) -> np.ndarray:
         """A u8[height, width, 3] picture of the first environment, for people."""
 
-    def get_state(self) -> PyTree:
-        """Arrays for `set_state`."""
+    def get_state(self) -> dict[str, np.ndarray]:
+        """Arrays for `set_state`, by name."""
 
-    def set_state(self, state: PyTree) -> bool:
+    def set_state(self, state: dict[str, np.ndarray]) -> bool:
         """Restores what `get_state` returned, if it can.
 
         Returns:

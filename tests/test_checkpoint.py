@@ -37,7 +37,7 @@ def test_as_many_are_kept_as_asked_for_and_each_can_be_read(tmp_path):
     restored, progress = checkpoint.restore_once(tmp_path, ("a",), step=3)
     assert progress == {"step": 3}
     np.testing.assert_array_equal(restored["a"]["['x']"], [3, 3])
-    with pytest.raises(UserError, match=r"no checkpoint of step 1, but of \[2, 3, 4\]"):
+    with pytest.raises(UserError, match=r"no checkpoint of step 1; it has \[2, 3, 4\]"):
         checkpoint.restore_once(tmp_path, ("a",), step=1)
 
 
@@ -49,6 +49,20 @@ def test_what_others_leave_in_a_checkpoint_does_not_spoil_it(tmp_path):
     with pytest.raises(UserError, match="of step 2 or later by now: another process"):
         checkpoints.save(2, {"a": {"x": np.ones(2)}}, {})
     checkpoints.close()
+
+
+def test_who_reads_one_item_does_not_mind_another_that_is_spoilt(tmp_path):
+    """So a policy needs no replay."""
+    checkpoints = checkpoint.Checkpoints(tmp_path)
+    checkpoints.save(1, {"state": {"x": np.ones(2)}, "replay": {"x": np.ones(2)}}, {})
+    checkpoints.close()
+    files = [path for path in (tmp_path / "1" / "replay").rglob("*") if path.is_file()]
+    spoilt = max(files, key=lambda path: path.stat().st_size)
+    spoilt.write_bytes(spoilt.read_bytes()[::-1])
+    restored, _ = checkpoint.restore_once(tmp_path, ("state",))
+    np.testing.assert_array_equal(restored["state"]["['x']"], np.ones(2))
+    with pytest.raises(UserError, match="its files are not as they were written"):
+        checkpoint.restore_once(tmp_path, ("state", "replay"))
 
 
 @pytest.mark.parametrize("rows", [10_007, 10_000])

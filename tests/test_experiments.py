@@ -338,7 +338,9 @@ def test_an_encoder_comes_to_rest_at_its_last_checkpoint(copied, tmp_path):
 def test_comparing_encoders_deletes_no_checkpoint(copied, tmp_path, capsys):
     name = "cartpole_swingup-quick-never-s0"
     never = shutil.copytree(copied / "copies" / name, tmp_path / name)
-    spoilt = max((never / "checkpoints" / "60").rglob("*"), key=lambda file: file.stat().st_size)
+    state = never / "checkpoints" / "60" / "state"
+    files = [path for path in state.rglob("*") if path.is_file()]
+    spoilt = max(files, key=lambda path: path.stat().st_size)
     spoilt.write_bytes(spoilt.read_bytes()[:-1])
     with pytest.raises(SystemExit):
         convergence.main([str(never), f"--out={tmp_path}/convergence.csv"])
@@ -357,3 +359,6 @@ def test_what_froze_or_kept_too_little_cannot_be_compared(trained, capsys):
     with pytest.raises(SystemExit):
         convergence.main([str(trained), "--out=x.csv"])
     assert "--freeze_step=never and --keep_checkpoints" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        convergence.main([str(trained), "--out=x.png"])
+    assert "--out=x.png must end in .csv" in capsys.readouterr().err

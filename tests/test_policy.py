@@ -65,7 +65,7 @@ def test_what_is_no_frame_of_the_run_is_refused(trained):
 def test_any_checkpoint_that_was_kept_can_be_read(trained):
     policy = seer_jax.load_policy(trained, step=50)
     assert policy.step == 50 and policy.state.frozen is not None
-    with pytest.raises(UserError, match=r"no checkpoint of step 30, but of \[50, 60\]"):
+    with pytest.raises(UserError, match=r"no checkpoint of step 30; it has \[50, 60\]"):
         seer_jax.load_policy(trained, step=30)
 
 
