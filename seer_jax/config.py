@@ -13,7 +13,6 @@ from seer_jax.quantise import LARGEST_CODE
 from seer_jax.types import UserError
 
 Preset = Literal["paper", "quick", "atari100k"]
-Algorithm = Literal["curl_sac", "rainbow"]
 
 AGENTS: dict[str, type] = {"curl_sac": curl_sac.Config, "rainbow": rainbow.Config}
 
@@ -34,9 +33,6 @@ class Config:
     official code's script for the suite is of cartpole_swingup, other tasks differ in
     action_repeat and lengths), quick (a small agent that learns in minutes on two CPU cores) or,
     for Atari, atari100k (the benchmark of 100,000 steps)."""
-    algorithm: Algorithm = "curl_sac"
-    """The agent, which follows from the task: leave it out. curl_sac for continuous actions,
-    rainbow for Atari."""
     logdir: str = ""
     """Run folder. Empty: runs/TASK-PRESET-sSEED. The same command with the same folder resumes."""
     seed: int = 0
@@ -123,6 +119,11 @@ class Config:
     """The agent's hyperparameters."""
 
     @property
+    def algorithm(self) -> str:
+        """The agent's name: curl_sac for continuous actions, rainbow for Atari."""
+        return next(name for name, kind in AGENTS.items() if isinstance(self.agent, kind))
+
+    @property
     def seeds(self) -> list[int]:
         """The seed of each learner."""
         return list(range(self.seed, self.seed + self.num_seeds))
@@ -158,7 +159,8 @@ def is_gymnasium(task: str) -> bool:
 def write(config: Config, logdir: pathlib.Path) -> None:
     """Writes `config.json`, in one move."""
     temporary = logdir / "config.json.tmp"
-    temporary.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
+    fields = dataclasses.asdict(config) | {"algorithm": config.algorithm}
+    temporary.write_text(json.dumps(fields, indent=2) + "\n")
     temporary.replace(logdir / "config.json")
 
 
@@ -171,9 +173,9 @@ def read(logdir: pathlib.Path) -> Config:
     path = logdir / "config.json"
     try:
         fields = json.loads(path.read_text())
-        agent = fields.pop("agent")
+        agent, kind = fields.pop("agent"), AGENTS[fields.pop("algorithm")]
         agent = {name: tuple(x) if isinstance(x, list) else x for name, x in agent.items()}
-        return Config(**fields, agent=AGENTS[fields["algorithm"]](**agent))
+        return Config(**fields, agent=kind(**agent))
     except (FileNotFoundError, NotADirectoryError) as error:
         if logdir.name.startswith("seed") and (logdir.parent / "config.json").exists():
             raise UserError(
@@ -326,30 +328,18 @@ def episodes_vary(task: str) -> UserError:
 
 def _check_agent(config: Config) -> None:
     agent = config.agent
-    if not isinstance(agent, AGENTS[config.algorithm]):
-        raise UserError(
-            f"algorithm={config.algorithm} does not go with task={config.task}: leave it out. "
-            "Atari games are played by rainbow, other tasks by curl_sac."
-        )
-    if isinstance(agent, curl_sac.Config) and agent.latent_shift:
-        if agent.frozen_depth != "convs":
-            raise UserError("latent_shift moves feature maps: add --frozen_depth=convs.")
-        if config.num_copies > 1:
-            raise UserError("latent_shift stores one view of an observation: add --num_copies=1.")
-    for field in dataclasses.fields(agent):
-        value = getattr(agent, field.name)
+    for name in (field.name for field in dataclasses.fields(agent)):
+        value = getattr(agent, name)
         if isinstance(value, (bool, str)) or value is None:
             continue
-        smallest = min(value) if isinstance(value, tuple) and value else value
-        low = -math.inf if field.name in _ANY_SIGN else 0
-        if value == 0 and field.name in _MAY_BE_ZERO:
-            continue
-        if isinstance(smallest, tuple):
-            raise UserError(f"{field.name} is empty: give a number for each.")
-        if not low < smallest < math.inf:
-            raise UserError(
-                f"{field.name}={value}: it must be {'' if low else 'positive and '}finite."
-            )
+        numbers = value if isinstance(value, tuple) else (value,)
+        if not numbers:
+            raise UserError(f"{name} is empty: give a number for each layer.")
+        if not all(map(math.isfinite, numbers)):
+            raise UserError(f"{name}={value}: it must be finite.")
+        least = min(numbers)
+        if not (name in _ANY_SIGN or least > 0 or (least == 0 and name in _MAY_BE_ZERO)):
+            raise UserError(f"{name}={value}: it must be positive.")
     most = {"gamma": 1, "critic_tau": 1, "encoder_tau": 1, "eval_epsilon": 1, "n_step": 1_000}
     for name, value in most.items():
         if getattr(agent, name, 0) > value:

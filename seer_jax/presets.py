@@ -110,7 +110,6 @@ def _atari_paper(task: str) -> Config:
     return Config(
         task=task,
         preset="paper",
-        algorithm="rainbow",
         num_steps=500_000,
         freeze_step=50_004,
         num_copies=1,  # nothing is augmented

@@ -6,6 +6,7 @@ heads and everything else may differ. Only what the run freezes is taken: with
 """
 
 import pathlib
+from typing import Any
 
 import jax
 
@@ -14,16 +15,13 @@ from seer_jax import config as config_lib
 from seer_jax.config import Config
 from seer_jax.types import Agent, PyTree, UserError
 
-# What decides how an encoder sees, as far as an agent has it.
 _OF_RUN = ("algorithm", "image_size", "frame_stack", "render_quality")
 _OF_AGENT = ("encoder", "crop_size", "pixel_offset", "num_filters", "strides", "latent_size")
 
 
 def check(source: Config, config: Config) -> None:
     """Raises `UserError` if the encoder of one run cannot be that of another."""
-    there, here = ({n: getattr(c, n) for n in _OF_RUN} for c in (source, config))
-    for values, c in ((there, source), (here, config)):
-        values |= {name: getattr(c.agent, name, None) for name in _OF_AGENT}
+    there, here = _sight(source), _sight(config)
     if getattr(config.agent, "frozen_depth", None) == "convs":  # the projections begin anew
         del there["latent_size"], here["latent_size"]
     if there != here:
@@ -33,6 +31,12 @@ def check(source: Config, config: Config) -> None:
             if there[name] != here[name]
         )
         raise UserError(f"The encoder of {config.encoder_from} sees in another way: {different}.")
+
+
+def _sight(config: Config) -> dict[str, Any]:
+    """What decides how a run's encoder sees, by name; None for what its agent has not."""
+    of_agent = {name: getattr(config.agent, name, None) for name in _OF_AGENT}
+    return {name: getattr(config, name) for name in _OF_RUN} | of_agent
 
 
 def read_encoder(config: Config, agent: Agent) -> PyTree:

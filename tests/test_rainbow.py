@@ -186,7 +186,7 @@ def test_what_does_not_go_together():
     with pytest.raises(UserError, match="too few for the der encoder: raise --image_size"):
         rainbow.make(CONFIG, SPEC._replace(obs_shape=(20, 20, 1)), 4)
     config = dataclasses.replace(presets.for_task("Krull", "quick"), num_copies=2)
-    with pytest.raises(UserError, match="num_copies=2: rainbow augments nothing"):
+    with pytest.raises(UserError, match="num_copies=2: this agent stores one view"):
         build.make_agent(config, SPEC)
     with pytest.raises(UserError, match="v_min=1 must be below v_max=0"):
         rainbow.make(rainbow.Config(v_min=1, v_max=0), SPEC, 4)

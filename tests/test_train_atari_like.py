@@ -18,7 +18,6 @@ from seer_jax.types import FIRST, LAST
 
 CONFIG = Config(
     task="Fake",
-    algorithm="rainbow",
     num_steps=60,
     freeze_step=32,
     num_copies=1,
