@@ -73,7 +73,6 @@ def test_unknown_task_names_the_nearest_and_how_to_list_all():
         (dict(image_size=0), "image_size is 0"),
         (dict(seed=-1), "seed is -1"),
         (dict(render_quality="best"), "'full' or 'fast'"),
-        (dict(camera_id=7), "cartpole has cameras 0 to"),
     ],
 )
 def test_make_says_which_argument_is_wrong(arguments, message):
@@ -205,15 +204,14 @@ def test_seed_fixes_the_episodes():
     a.close(), b.close()
 
 
-def test_cameras():
-    """Quadruped is seen by camera 2 unless told otherwise; other domains by camera 0."""
-    pictures = {}
-    for camera in (None, 0, 2):
-        env = make("quadruped_walk", camera_id=camera)
-        pictures[camera] = env.reset().obs
-        env.close()
-    np.testing.assert_array_equal(pictures[None], pictures[2])
-    assert (pictures[None] != pictures[0]).any()
+@pytest.mark.parametrize(("task", "camera"), [("quadruped_walk", 2), ("cartpole_swingup", 0)])
+def test_cameras(task, camera):
+    env = make(task, image_size=20)
+    obs, physics = env.reset().obs[0].astype(float), env._env.physics
+    # Drawn through a buffer of another size, edges are smoothed a little differently.
+    error = lambda i: np.mean(np.abs(physics.render(20, 20, camera_id=i) - obs))
+    assert min(range(-1, physics.model.ncam), key=error) == camera and error(camera) < 1
+    env.close()
 
 
 def test_fast_rendering_shows_the_same_scene_without_shadows():

@@ -206,7 +206,7 @@ class AtariEnv:
         return pictures.resample(self._pool.render(env_ids=[0])[0], height, width)
 
     def get_state(self) -> dict[str, np.ndarray]:
-        """EnvPool cannot save a game: what tells this moment's random stream from others."""
+        """EnvPool cannot save a game: identifies this moment by its seed and steps."""
         return restarts.moment(self._seed, self._steps)
 
     def set_state(self, state: dict[str, np.ndarray]) -> bool:

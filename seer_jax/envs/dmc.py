@@ -33,7 +33,6 @@ def make(
     action_repeat: int,
     image_size: int = 100,
     render_quality: RenderQuality = "full",
-    camera_id: int | None = None,
 ) -> "DmcEnv":
     """Builds one task of the suite.
 
@@ -46,8 +45,6 @@ def make(
             which is several times faster without a GPU but also loses the light that falls on
             floors. Edges stay smoothed: on small frames they are what shows a thin pole's angle.
             Results must name it.
-        camera_id: a camera of the model, -1 for the free camera; None for the usual one (0;
-            quadruped 2).
 
     Raises:
         UserError: the task is unknown, an argument is out of range, or nothing here can render.
@@ -61,7 +58,7 @@ def make(
         raise UserError(f"seed is {seed}; dm_control takes 0 to 2**32 - 1.")
     if render_quality not in get_args(RenderQuality):
         raise UserError(f"render_quality is {render_quality!r}; choose 'full' or 'fast'.")
-    return DmcEnv(domain, name, seed, action_repeat, image_size, render_quality, camera_id)
+    return DmcEnv(domain, name, seed, action_repeat, image_size, render_quality)
 
 
 def parse_task(task: str) -> tuple[str, str]:
@@ -120,14 +117,13 @@ class DmcEnv:
         action_repeat: int,
         image_size: int,
         render_quality: RenderQuality,
-        camera_id: int | None,
     ):
         import mujoco
 
         self._domain, self._task = domain, task
         self._image_size = image_size
         self._fast = render_quality == "fast"
-        self._camera_id = _CAMERAS.get(domain, 0) if camera_id is None else camera_id
+        self._camera_id = _CAMERAS.get(domain, 0)
         self._load(seed)
 
         bounds = self._env.action_spec()
@@ -158,11 +154,6 @@ class DmcEnv:
         self._ended = True  # the next step resets
 
         model = self._env.physics.model
-        if not -1 <= self._camera_id < model.ncam:
-            raise UserError(
-                f"camera_id is {self._camera_id}; {self._domain} has cameras 0 to "
-                f"{model.ncam - 1}, and -1 is the free camera."
-            )
         # The renderer reads these once, when its context is made: by the camera below, or by a
         # reset (quadruped_escape).
         view = model.vis.global_

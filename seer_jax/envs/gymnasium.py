@@ -93,16 +93,13 @@ class GymnasiumEnv:
         channels = (*seen.shape, 1)[2] if self._sees_images else 3
         if self._sees_images and len(seen.shape) == 3 and seen.shape[0] <= 4 < channels:
             raise UserError(f"{task} has pictures {seen.shape}: channels must come last.")
-        self._discrete = isinstance(actions, gymnasium.spaces.Discrete)
         row = isinstance(actions, gymnasium.spaces.Box) and len(actions.shape) == 1
-        if not ((row and actions.is_bounded()) or (self._discrete and actions.start == 0)):
-            raise UserError(
-                f"{task} has actions in {actions}: need a row of bounded numbers, or 0 to n - 1."
-            )
+        if not (row and actions.is_bounded()):
+            raise UserError(f"{task} has actions in {actions}: need a row of bounded numbers.")
         self.spec = EnvSpec(
             obs_shape=(image_size, image_size, channels),
             action_shape=actions.shape,
-            num_actions=int(actions.n) if self._discrete else None,
+            num_actions=None,
             num_envs=1,
             action_repeat=action_repeat,
             episode_steps=None,
@@ -125,7 +122,7 @@ class GymnasiumEnv:
         return self._time_step(FIRST, 0.0, 1.0, obs)
 
     def step(self, action: np.ndarray) -> TimeStep:
-        """One agent step. action: f32[1, A] in [-1, 1] or i32[1]; ignored after a LAST step.
+        """One agent step. action: f32[1, A] in [-1, 1]; ignored after a LAST step.
 
         Rewards of the repeats are summed; an episode that ends among them ends the step.
         """
@@ -133,7 +130,7 @@ class GymnasiumEnv:
             return self.reset()
         if action.shape != (1, *self.spec.action_shape):
             raise ValueError(f"action {action.shape}, expected {(1, *self.spec.action_shape)}")
-        control = int(action[0]) if self._discrete else self._to_bounds(action[0])
+        control = self._to_bounds(action[0])
         self._steps += 1
         total = 0.0
         for _ in range(self.spec.action_repeat):
@@ -198,7 +195,7 @@ class GymnasiumEnv:
         return pictures.resample(picture, height, width)
 
     def get_state(self) -> dict[str, np.ndarray]:
-        """Gymnasium cannot save an episode: what tells this moment's random stream from others."""
+        """Gymnasium cannot save an episode: identifies this moment by its seed and steps."""
         return restarts.moment(self._seed, self._steps)
 
     def set_state(self, state: dict[str, np.ndarray]) -> bool:

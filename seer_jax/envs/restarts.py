@@ -4,7 +4,7 @@ import numpy as np
 
 
 def moment(seed: int, steps: int) -> dict[str, np.ndarray]:
-    """What tells this moment's random stream from others: its seed, and the steps since."""
+    """Identifies a moment: the seed, and the steps since it was set."""
     return {"seed": np.asarray(seed), "steps": np.asarray(steps)}
 
 
