@@ -6,7 +6,7 @@ XLA's count they add 1% to 3% to CURL-SAC's updates; to Rainbow's, whose batch o
 its weights, 6% before the freeze and 16% after it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -20,6 +20,18 @@ def dense(*sizes: int) -> float:
 def conv(in_channels: int, features: int, kernel: int, out_size: int) -> float:
     """Forward FLOPs of one convolution with a square output of side `out_size`, for one example."""
     return 2.0 * out_size**2 * kernel**2 * in_channels * features
+
+
+def convs(
+    in_channels: int, layers: Sequence[tuple[int, int, int]], sizes: Sequence[int]
+) -> list[float]:
+    """Forward FLOPs of each convolution of `networks.PlainConvs`, for one example; `sizes` are the
+    sides of their outputs."""
+    costs = []
+    for (features, kernel, _), size in zip(layers, sizes, strict=True):
+        costs.append(conv(in_channels, features, kernel, size))
+        in_channels = features
+    return costs
 
 
 def xla_count(function: Callable[..., Any], *args: Any) -> float:

@@ -27,8 +27,8 @@ Dtype = jnp.dtype | None  # None: the inputs'
 
 
 def adds_noise_apart(samples: int) -> bool:
-    """Whether a noisy layer takes two products, with means and with spreads: of few samples, as in
-    acting, they cost less than weights with noise on them."""
+    """Whether a noisy layer takes two products, with means and with spreads: with few samples, as
+    in acting, they cost less than weights with noise on them."""
     return samples <= _FEW_SAMPLES
 
 
@@ -131,43 +131,28 @@ def feature_maps(run: Callable[[], object]) -> dict[str, Array]:
     return maps
 
 
-class PixelConvs(nn.Module):
-    """The convolutions of the CURL/SAC-AE pixel encoder: 3x3, ReLU, flattened as (H, W, C)."""
+Layers = tuple[tuple[int, int, int], ...]  # filters, size and stride of each convolution
 
-    num_filters: int
-    strides: tuple[int, ...]
-    dtype: jnp.dtype = jnp.dtype("float32")
-    pixel_offset: float = 0.0
-
-    @nn.compact
-    def __call__(self, obs: Array) -> Array:
-        """obs u8[B, H, W, C] -> f32[B, H' * W' * num_filters]."""
-        x = obs
-        for i, stride in enumerate(self.strides):
-            read = None if i else _reader(self.dtype, self.pixel_offset)
-            x = nn.relu(Conv(self.num_filters, 3, stride, read=read, name=f"conv{i}")(x))
-        return _flat(x)
-
-
-# Rainbow's plain encoders: filters, size and stride of each layer.
-DER_LAYERS = ((32, 5, 5), (64, 5, 5))  # data-efficient Rainbow, arXiv 1906.05243
-NATURE_LAYERS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))  # DQN
+DER_LAYERS: Layers = ((32, 5, 5), (64, 5, 5))  # data-efficient Rainbow, arXiv 1906.05243
+NATURE_LAYERS: Layers = ((32, 8, 4), (64, 4, 2), (64, 3, 1))  # DQN
 IMPALA_SECTIONS = (16, 32, 32)  # filters, arXiv 1802.01561
 
 
 class PlainConvs(nn.Module):
     """Convolutions with ReLU, flattened as (H, W, C)."""
 
-    layers: tuple[tuple[int, int, int], ...]
+    layers: Layers
     dtype: jnp.dtype = jnp.dtype("float32")
+    kernel_init: str = "uniform"  # `Conv.init`
+    pixel_offset: float = 0.0
 
     @nn.compact
     def __call__(self, obs: Array) -> Array:
         """obs u8[B, H, W, C] -> f32[B, H' * W' * features]."""
         x = obs
-        for i, (features, size, stride) in enumerate(self.layers):
-            read = None if i else _reader(self.dtype)
-            x = nn.relu(Conv(features, size, stride, init="uniform", read=read, name=f"conv{i}")(x))
+        for i, layer in enumerate(self.layers):
+            read = None if i else _reader(self.dtype, self.pixel_offset)
+            x = nn.relu(Conv(*layer, init=self.kernel_init, read=read, name=f"conv{i}")(x))
         return _flat(x)
 
 
@@ -259,8 +244,8 @@ class GaussianPolicy(nn.Module):
 class NoisyDense(nn.Module):
     """A dense layer with factorised Gaussian noise on its weights (arXiv 1706.10295).
 
-    Kernels are [outputs, inputs] and samples columns: of few samples and a large kernel, as here,
-    a CPU's libraries make the product in two thirds of the time so.
+    Kernels are [outputs, inputs] and samples columns: with few samples and a large kernel, as
+    here, a CPU's libraries make the product in two thirds of the time so.
     """
 
     features: int
@@ -292,7 +277,7 @@ class NoisyDense(nn.Module):
 
 
 def _product(kernel: Array, x: Array) -> Array:
-    """f32[O, D] @ f32[D, B]. Of few samples a CPU takes one after the other: with a vector, the
+    """f32[O, D] @ f32[D, B]. With few samples a CPU takes one after the other: with a vector, the
     kernel is read as it lies instead of packed first."""
     if x.shape[1] > _FEW_SAMPLES:
         return kernel @ x
@@ -353,10 +338,10 @@ def factorised_noise(key: Key, layers: dict[str, tuple[int, int]]) -> dict[str, 
     return jax.lax.optimization_barrier(noise)
 
 
-def conv_output_sizes(size: int, strides: tuple[int, ...]) -> list[int]:
-    """Sides of the outputs of `PixelConvs` on a square input of this side."""
+def conv_output_sizes(size: int, layers: Layers) -> list[int]:
+    """Sides of the outputs of `PlainConvs` on a square input of this side."""
     sizes = []
-    for stride in strides:
-        size = (size - 3) // stride + 1
+    for _, kernel, stride in layers:
+        size = (size - kernel) // stride + 1
         sizes.append(size)
     return sizes

@@ -177,7 +177,6 @@ def test_compiler_options_that_xla_does_not_know_are_left_out():
 @pytest.mark.parametrize(
     "net",
     [
-        networks.PixelConvs(8, (2, 1)),
         networks.PlainConvs(networks.NATURE_LAYERS),
         networks.ImpalaConvs((4, 4)),
     ],

@@ -12,8 +12,8 @@ convolutions.
 
 Source: lili-chen/SEER at 73ae6e1, seer_dmc. Knowingly different from it:
 - latents are stored after the LayerNorm (it is frozen too), so no update runs it;
-- an observation's K latents serve it both as the one acted on and as the next of the one before,
-  where the official code stores K for either role: half the crops, for half the bytes;
+- K latents are stored for each observation, and read both as its own and as the next one of the
+  transition before, where the official code stores K for either role: half the crops and bytes;
 - a crop can fall on the last offset;
 - the actor's loss leaves the critic's weights out of its backward pass instead of discarding their
   gradient, and shares the contrastive anchor's forward pass: same numbers, less work.
@@ -98,6 +98,11 @@ class Config:
     whenever they are drawn shift them at random as far as a crop would (a subpixel shift). Acting
     then encodes one view of an observation instead of 1 + num_copies."""
 
+    @property
+    def layers(self) -> networks.Layers:
+        """The convolutions'."""
+        return tuple((self.num_filters, 3, stride) for stride in self.strides)
+
 
 class Noise(NamedTuple):
     """The random numbers of one update, f32[B, A] each, standard normal."""
@@ -120,7 +125,7 @@ class Model(NamedTuple):
     """
 
     config: Config
-    convs: networks.PixelConvs
+    convs: networks.PlainConvs
     projection: networks.Projection
     q: networks.TwinQ
     policy: networks.GaussianPolicy
@@ -161,10 +166,10 @@ def make_model(config: Config, action_dim: int) -> Model:
     dtype = networks.narrow(config.compute_dtype)
     return Model(
         config,
-        networks.PixelConvs(
-            config.num_filters,
-            config.strides,
+        networks.PlainConvs(
+            config.layers,
             jnp.dtype(config.compute_dtype),
+            "delta_orthogonal",
             config.pixel_offset,
         ),
         networks.Projection(config.latent_size, dtype),
@@ -189,13 +194,15 @@ def make_model(config: Config, action_dim: int) -> Model:
 def _check(config: Config, spec: EnvSpec) -> None:
     if spec.num_actions is not None:
         raise UserError("curl_sac needs continuous actions; this task's are discrete.")
+    if config.latent_shift and config.frozen_depth != "convs":
+        raise UserError("latent_shift moves feature maps: add --frozen_depth=convs.")
     rendered = min(spec.obs_shape[:2])
     if config.crop_size > rendered:
         raise UserError(
             f"crop_size={config.crop_size} is larger than the rendered image ({rendered} pixels): "
             "lower --crop_size or raise --image_size."
         )
-    if min(networks.conv_output_sizes(config.crop_size, config.strides)) < 1:
+    if min(networks.conv_output_sizes(config.crop_size, config.layers)) < 1:
         raise UserError(
             f"strides={config.strides} leave nothing of a {config.crop_size}-pixel crop: "
             "use fewer layers, smaller strides or a larger --crop_size."
@@ -309,7 +316,7 @@ def _shift(
     config: Config, obs_shape: tuple[int, int, int], batch: Transition, key: Key
 ) -> Transition:
     """Moves stored features of centre crops as random crops would have moved them."""
-    side = networks.conv_output_sizes(config.crop_size, config.strides)[-1]
+    side = networks.conv_output_sizes(config.crop_size, config.layers)[-1]
     room = (obs_shape[0] - config.crop_size, obs_shape[1] - config.crop_size)
 
     def shifted(latent: PyTree, key: Key) -> PyTree:
@@ -555,11 +562,8 @@ def _without_convs(tree: PyTree) -> PyTree:
 
 
 def _flops(config: Config, channels: int, action_dim: int) -> Flops:
-    sizes = networks.conv_output_sizes(config.crop_size, config.strides)
-    inputs = [channels] + [config.num_filters] * (len(sizes) - 1)
-    first, *rest = (
-        flops.conv(c, config.num_filters, 3, size) for c, size in zip(inputs, sizes, strict=True)
-    )
+    sizes = networks.conv_output_sizes(config.crop_size, config.layers)
+    first, *rest = flops.convs(channels, config.layers, sizes)
     convs = first + sum(rest)
     # The pixels need no gradient: the first layer's backward pass is half of a usual one.
     convs_backward = 2 * convs - first
@@ -582,16 +586,13 @@ def _flops(config: Config, channels: int, action_dim: int) -> Flops:
         encoder += train_critic_side + convs + projection  # the anchor, the positive
     else:
         encoder += convs / config.actor_every  # the contrastive anchor serves the actor otherwise
-    update = encoder + head
     if config.frozen_depth == "projection":
         # Stored latents need no gradient: as inputs of Q in the critic's step, of the actor in its.
-        unneeded = 2 * flops.dense(config.latent_size + action_dim, hidden)
-        unneeded += flops.dense(config.latent_size, hidden) / config.actor_every
-        return Flops(
-            encode=convs + 2 * projection, act=policy, update=update, update_frozen=head - unneeded
-        )
-    # Of next_obs: online and target; of obs, whose features need no gradient; the actor's step.
-    projections = (2 + 2 + 3 / config.actor_every) * projection
-    return Flops(
-        encode=convs, act=projection + policy, update=update, update_frozen=head + projections
-    )
+        frozen = head - 2 * flops.dense(config.latent_size + action_dim, hidden)
+        frozen -= flops.dense(config.latent_size, hidden) / config.actor_every
+        encode, act = convs + 2 * projection, policy
+    else:
+        # Of next_obs: online and target; of obs, whose features need no gradient; the actor's step.
+        frozen = head + (2 + 2 + 3 / config.actor_every) * projection
+        encode, act = convs, projection + policy
+    return Flops(encode=encode, act=act, update=encoder + head, update_frozen=frozen)

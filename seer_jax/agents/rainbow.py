@@ -308,15 +308,12 @@ def _flops(model: Model, obs_shape: tuple[int, int, int], num_envs: int) -> Flop
 def _conv_flops(encoder: str, obs_shape: tuple[int, int, int]) -> list[float]:
     """Forward FLOPs of each convolution, for square images."""
     side, _, channels = obs_shape
-    costs = []
     if encoder == "impala":
+        costs = []
         for features in networks.IMPALA_SECTIONS:
             costs.append(flops.conv(channels, features, 3, side))
             side, channels = (side + 1) // 2, features
             costs += [flops.conv(features, features, 3, side)] * 4
         return costs
-    for features, size, stride in _LAYERS[encoder]:
-        side = (side - size) // stride + 1
-        costs.append(flops.conv(channels, features, size, side))
-        channels = features
-    return costs
+    layers = _LAYERS[encoder]
+    return flops.convs(channels, layers, networks.conv_output_sizes(side, layers))
