@@ -41,11 +41,11 @@ def encode_with_copies(
     agent: Agent, encoder: PyTree, obs: Array, key: Key, copies: int
 ) -> tuple[PyTree, PyTree]:
     """Latents f32[B, ...] of the views to act on and f32[B, K, ...] of the K to store, in one
-    pass; without augmentation they are the same."""
+    pass; without augmentation K is 1 and they are the same."""
     plain = agent.view(obs)
     if not agent.random_views:
         latents = agent.encode(encoder, plain)
-        return latents, jax.tree.map(lambda x: jnp.repeat(x[:, None], copies, axis=1), latents)
+        return latents, jax.tree.map(lambda x: x[:, None], latents)
     batch = obs.shape[0]
     views = agent.view(jnp.repeat(obs, copies, axis=0), key)
     latents = agent.encode(encoder, jnp.concatenate([plain, views]))
@@ -62,6 +62,14 @@ class Plan(NamedTuple):
     frame_capacity: int  # rows
     latent_row: Row
     latent_capacity: int
+
+
+class _Phase(NamedTuple):
+    """Replay before the freeze, or after it."""
+
+    row: Row
+    needed: int  # rows that the run can fill
+    capacity: int  # rows that there is room for, of these
 
 
 def plan(config: Config, agent: Agent, spec: EnvSpec) -> Plan:
@@ -99,19 +107,13 @@ def plan(config: Config, agent: Agent, spec: EnvSpec) -> Plan:
     if config.replay_memory is not None:
         budget = parse_bytes(config.replay_memory) * config.num_seeds
     last = config.last_freeze_step
-    frame_steps = config.num_steps if last is None else last
-    needed = [
-        rows_of(min(steps, config.num_steps), spec.episode_steps, envs)
-        for steps in (frame_steps, config.num_steps)
-    ]
-    rows = (frame_row, latent_row)
-    capacities = [
-        min(budget // replay_lib.row_bytes(row), most)
-        for row, most in zip(rows, needed, strict=True)
-    ]
-    phases = 1 if config.never_freezes else 2
-    _check_budget(config, spec, envs, budget, capacities[:phases], needed[:phases], rows[:phases])
-    return Plan(frame_row, capacities[0], latent_row, capacities[1])
+    frame_steps = config.num_steps if last is None else min(last, config.num_steps)
+    phases = []
+    for row, steps in ((frame_row, frame_steps), (latent_row, config.num_steps)):
+        needed = rows_of(steps, spec.episode_steps, envs)
+        phases.append(_Phase(row, needed, min(budget // replay_lib.row_bytes(row), needed)))
+    _check_budget(config, spec, budget, phases[:1] if config.never_freezes else phases)
+    return Plan(frame_row, phases[0].capacity, latent_row, phases[1].capacity)
 
 
 def rows_of(steps: int, episode_steps: int | None, num_envs: int) -> int:
@@ -124,31 +126,23 @@ def rows_of(steps: int, episode_steps: int | None, num_envs: int) -> int:
     return steps + steps // (episode_steps or _SHORT_EPISODE) + 2
 
 
-def _check_budget(
-    config: Config,
-    spec: EnvSpec,
-    envs: int,
-    budget: int,
-    capacities: list[int],
-    needed: list[int],
-    rows: tuple[Row, ...],
-) -> None:
+def _check_budget(config: Config, spec: EnvSpec, budget: int, phases: list[_Phase]) -> None:
     # An episode has one row more than steps; below min_rows `sample` may find nothing.
     episode = max((spec.episode_steps or 0) + 1, replay_lib.min_rows(config.agent.n_step))
-    frame_row_bytes = replay_lib.row_bytes(rows[0])
-    for capacity, most, row in zip(capacities, needed, rows, strict=True):
-        least = min(episode, most)
+    sizes = [replay_lib.row_bytes(phase.row) for phase in phases]
+    for (_, needed, capacity), size in zip(phases, sizes, strict=True):
+        least = min(episode, needed)
         if capacity < least:
-            least_bytes = least * replay_lib.row_bytes(row)
+            envs = spec.num_envs // config.num_seeds
             raise UserError(
-                f"Replay of {budget / 2**20:.1f} MiB holds {capacity} rows of "
-                f"{replay_lib.row_bytes(row):,} bytes, and one episode has {least}: raise "
-                f"--replay_memory to {math.ceil(least_bytes / config.num_seeds / 2**20)}MiB or "
-                f"--replay_capacity to {math.ceil(least_bytes * envs / frame_row_bytes)}."
+                f"Replay of {budget / 2**20:.1f} MiB holds {capacity} rows of {size:,} bytes, and "
+                f"one episode has {least}: raise --replay_memory to "
+                f"{math.ceil(least * size / config.num_seeds / 2**20)}MiB or "
+                f"--replay_capacity to {math.ceil(least * size * envs / sizes[0])}."
             )
-    largest = max(c * replay_lib.row_bytes(row) for c, row in zip(capacities, rows, strict=True))
-    if len(rows) > 1:  # the freeze holds the latents of the rows present beside either ring
-        largest += min(capacities) * replay_lib.row_bytes(rows[1])
+    largest = max(phase.capacity * size for phase, size in zip(phases, sizes, strict=True))
+    if len(phases) > 1:  # the freeze holds the latents of the rows present beside either ring
+        largest += min(phase.capacity for phase in phases) * sizes[1]
     available = memory.available_bytes(memory.shared_devices(config.num_seeds))
     if available is not None and largest > available:
         raise UserError(

@@ -2,7 +2,7 @@
 
 A frame or a latent is stored once. Stacks of frames, n-step returns and next observations are put
 together when a batch is sampled. These are plain functions of a `Replay`; whoever compiles `add`
-donates it, so that a row is written in place.
+donates it, so that a row is written in place. What writes many rows at once is compiled here.
 
 Sampling is uniform, or proportional to priorities if the replay has them (arXiv 1511.05952).
 """
@@ -88,6 +88,12 @@ def write_rows(rows: PyTree, part: PyTree, start: Array | int) -> PyTree:
     )
 
 
+@functools.partial(jax.jit, donate_argnums=0)
+def _write_at(ring: Array, part: Array, at: Array) -> Array:
+    """Writes rows to slots `at`, in place; those beyond the ring are dropped."""
+    return ring.at[at].set(part, mode="drop")
+
+
 def trimmed(replay: Replay) -> Replay:
     """The same as numpy arrays, of the rows held alone: a ring that is not full lies at the start
     of its arrays."""
@@ -118,11 +124,7 @@ def untrimmed(replay: Replay, capacity: int, init: Callable[..., Replay] = init)
 
     def fill(ring: Array, held: np.ndarray | InPieces) -> Array:
         for start, part in held.read() if isinstance(held, InPieces) else [(0, held)]:
-            before = max(oldest - start, 0)  # of the part, rows to stand behind all others
-            for first, some in ((start, part[:before]), (start + before, part[before:])):
-                at = (first - oldest) % held_rows
-                if len(some) and at < size:
-                    ring = write_rows(ring, some[: size - at], at)
+            ring = _write_at(ring, part, (np.arange(start, start + len(part)) - oldest) % held_rows)
         return ring
 
     held, target = (replay.rows, values(replay)), (whole.rows, values(whole))
@@ -236,39 +238,39 @@ def _draw_starts(
     key: Key, replay: Replay, batch_size: int, n_step: int, only: Array | None
 ) -> tuple[Array, Array, Array]:
     """Ages, environments and lengths i32[B] of valid windows; invalid draws are drawn again."""
-    num_envs = replay.rows.reward.shape[1] if only is None else 1
+    num_envs = replay.rows.reward.shape[1]
     by_priority = None
     if replay.priorities is not None:
         by_priority = _draw_by_priority(_drawable(replay, n_step).reshape(-1), batch_size)
 
     def draw(key: Key) -> tuple[Array, Array, Array, Array]:
         age_key, env_key = jax.random.split(key)
-        if by_priority is None:
-            age = jax.random.randint(age_key, (batch_size,), 0, jnp.maximum(replay.size - 1, 1))
-            env = jax.random.randint(env_key, (batch_size,), 0, num_envs)
-            env = env if only is None else env + only
-        else:
+        if by_priority is not None:
             index, env = jnp.divmod(by_priority(key), num_envs)
             age = (index - replay.position + replay.size) % get_capacity(replay)
-        steps, valid = _window_length(replay, age, env, n_step)
-        return age, env, steps, valid
+        else:
+            age = jax.random.randint(age_key, (batch_size,), 0, replay.size - 1)
+            env = jax.random.randint(env_key, (batch_size,), 0, num_envs)
+        if only is not None:
+            env = jnp.full_like(env, only)
+        return age, env, *_window_length(replay, age, env, n_step)
 
     def redraw(carry: tuple) -> tuple:
-        key, age, env, steps, valid = carry
+        key, drawn = carry
         key, draw_key = jax.random.split(key)
-        new = draw(draw_key)
-        keep = lambda old, new: jnp.where(valid, old, new)
-        return key, *(keep(o, n) for o, n in zip((age, env, steps, valid), new, strict=True))
+        keep = lambda old, new: jnp.where(drawn[-1], old, new)
+        return key, jax.tree.map(keep, drawn, draw(draw_key))
 
     key, first_key = jax.random.split(key)
-    carry = jax.lax.while_loop(lambda c: ~jnp.all(c[-1]), redraw, (key, *draw(first_key)))
-    return carry[1], carry[2], carry[3]
+    any_invalid = lambda carry: ~jnp.all(carry[1][-1])
+    _, drawn = jax.lax.while_loop(any_invalid, redraw, (key, draw(first_key)))
+    return drawn[:3]
 
 
 def _drawable(replay: Replay, n_step: int) -> Array:
     """Priorities f32[capacity, N], 0 where a window has not ended yet. Those newest rows have the
-    highest priority there is: had one error run away, sums would hold nothing else, and no draw
-    would ever be valid."""
+    highest priority there is: if one error exploded, they would take all of the probability, and
+    every draw would be invalid."""
     assert replay.priorities is not None
     shape = n_step, replay.rows.reward.shape[1]
     age = jnp.broadcast_to(replay.size - 1 - jnp.arange(n_step)[:, None], shape)
