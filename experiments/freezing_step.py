@@ -2,9 +2,9 @@
 
     python -m experiments.freezing_step --freeze_steps 5000 7500 10000 --seeds 0 1 2 --jobs 2
 
-Until it freezes, a run is the same whenever it will (but for rounding: the size of replay, which
-differs, enters compiled programs). So each seed runs once without a freeze and keeps all its
-checkpoints; copies of it freeze at theirs and go on. Their hours and FLOPs count from the start.
+Until it freezes, a run is the same whenever it will. So each seed runs once without a freeze and
+keeps all its checkpoints; copies of it freeze at theirs and go on. Their hours and FLOPs count from
+the start.
 On Atari a copy's first episode after the freeze is a new one, as an emulator's state is not in a
 checkpoint. Freezing steps are multiples of --checkpoint_every.
 """

@@ -252,7 +252,9 @@ def main(argv: list[str] | None = None) -> None:
         if args.methods:
             known = dict.fromkeys(row["method"] for row in rows)
             if unknown := set(args.methods) - set(known):
-                parser.error(f"no runs of {', '.join(sorted(unknown))}, but of {', '.join(known)}")
+                parser.error(
+                    f"no runs of {', '.join(sorted(unknown))}; there are {', '.join(known)}"
+                )
             rows = [row for row in rows if row["method"] in args.methods]
             rows.sort(key=lambda row: args.methods.index(row["method"]))
         save(draw(rows, args.published, args.against), out, dpi=130)

@@ -41,6 +41,7 @@ MEASURED = ("step", "env_step", "return", "return_std", "flops", "replay_bytes",
 CONTEXT = ("commit", "versions", "hardware", "command")
 COLUMNS = ("method", "task", "seed", *MEASURED, *CONTEXT)
 _ALL = 1_000_000  # checkpoints
+_RUN = ["python", "-m", "seer_jax.run"]
 _THEN = " then "
 
 
@@ -86,6 +87,9 @@ def copy_until_freeze(source: pathlib.Path, config: Config) -> None:
     Args:
         source: folder of the same run without a freeze, with a checkpoint of the freezing step.
         config: of the run to make; nothing happens if its folder is there.
+
+    Raises:
+        UserError: if there is no such checkpoint.
     """
     logdir, freeze_step = pathlib.Path(config.logdir), config.freeze_step
     if logdir.exists():
@@ -94,7 +98,7 @@ def copy_until_freeze(source: pathlib.Path, config: Config) -> None:
     shutil.rmtree(copy, ignore_errors=True)
     checkpoint = pathlib.Path("checkpoints", str(freeze_step))
     if not (source / checkpoint).exists():
-        sys.exit(
+        raise UserError(
             f"{source} has no checkpoint of step {freeze_step}: freeze at a multiple of "
             f"--checkpoint_every, {config.checkpoint_every} there."
         )
@@ -282,7 +286,7 @@ class Runs:
     task: str
     preset: str
     source: str | None
-    flags: list[str]
+    shared_flags: list[str]
     """Of seer_jax.run, for all."""
     folder: pathlib.Path
 
@@ -294,15 +298,16 @@ class Runs:
     def logdir_of_source(self, seed: int) -> pathlib.Path:
         return self.folder / self.study.name / f"{self.source}-{self.preset}-s{seed}"
 
-    def command(self, method: str, seed: int) -> list[str]:
+    def flags(self, method: str, seed: int) -> list[str]:
+        """Of seer_jax.run, but for the run folder."""
         own = self.study.methods[method]
         if self.source is not None:
             own = [flag.format(source=self.logdir_of_source(seed)) for flag in own]
-        return self._command(self.task, seed) + own
+        return self._flags(self.task, seed) + own
 
-    def command_of_source(self, seed: int) -> list[str]:
+    def flags_of_source(self, seed: int) -> list[str]:
         assert self.source is not None
-        return self._command(self.source, seed)
+        return self._flags(self.source, seed)
 
     def needs_source(self, methods: Sequence[str]) -> bool:
         """Whether one of them takes something from a run on the source task."""
@@ -310,9 +315,9 @@ class Runs:
 
     def check(self, methods: Sequence[str], seed: int) -> None:
         """Raises `UserError` if the flags of one cannot work."""
-        source = self.source and run_lib.parse(self.command_of_source(seed)[3:])
+        source = self.source and run_lib.parse(self.flags_of_source(seed))
         for method in methods:
-            config = run_lib.parse(self.command(method, seed)[3:])
+            config = run_lib.parse(self.flags(method, seed))
             if source and self.needs_source([method]):
                 transfer.check(source, config)
             if config.num_seeds > 1:
@@ -328,16 +333,16 @@ class Runs:
 
     def made(self, row: dict[str, str]) -> bool:
         """Whether a row of results is of the run that the study would make."""
-        ours = run_lib.parse(self.command(row["method"], int(row["seed"]))[3:])
+        ours = run_lib.parse(self.flags(row["method"], int(row["seed"])))
         try:
-            theirs = run_lib.parse(shlex.split(row["command"])[3:])
+            theirs = run_lib.parse(shlex.split(row["command"])[len(_RUN) :])
         except (UserError, SystemExit):  # flags of another version
             return False
         return row["task"] == self.task and same_run(theirs, ours)
 
-    def _command(self, task: str, seed: int) -> list[str]:
-        command = ["python", "-m", "seer_jax.run", f"--task={task}", f"--preset={self.preset}"]
-        return [*command, f"--seed={seed}", "--no-video", *self.flags]
+    def _flags(self, task: str, seed: int) -> list[str]:
+        own = [f"--task={task}", f"--preset={self.preset}", f"--seed={seed}", "--no-video"]
+        return own + self.shared_flags
 
 
 def _check_writable(folder: pathlib.Path) -> None:
@@ -349,6 +354,24 @@ def _check_writable(folder: pathlib.Path) -> None:
         raise UserError(
             f"{folder} cannot be written to ({error.strerror}): name another --folder or --results."
         ) from error
+
+
+def _check_held(configs: dict[tuple[str, int], Config], results: pathlib.Path) -> None:
+    """Raises `UserError` if the folder of a run, by method and seed, holds another one, or the
+    results one that is not in its folder."""
+    held = read(results)
+    for (method, seed), config in configs.items():
+        logdir, made = pathlib.Path(config.logdir), has_ended(config)
+        if made and not same_run(config_lib.read(logdir), config):
+            raise UserError(f"{logdir} holds a run made with other flags: name another --folder.")
+        # Held are only those that others are to be copies of.
+        known = [row for row in held if (row["method"], row["seed"]) == (method, str(seed))]
+        known = [{name: row[name] for name in MEASURED} for row in known]
+        if known and not (made and evaluations(logdir) == known):
+            raise UserError(
+                f"{results} holds a run of {method} with seed {seed} that is not the one in "
+                f"{logdir}, so that no copy of it can be made: name another file with --results."
+            )
 
 
 def make_runs(runs: Runs, missing: dict[int, list[str]], jobs: int, results: pathlib.Path) -> None:
@@ -367,37 +390,21 @@ def make_runs(runs: Runs, missing: dict[int, list[str]], jobs: int, results: pat
             begins.
     """
     study = runs.study
-    if study.copies_of is None and runs.source is None:
-        work = [([method], seed) for seed, methods in missing.items() for method in methods]
-    else:
+    first = [study.copies_of] if study.copies_of else []
+    if first or runs.source:
         # In turn: they need what they copy, or the encoder of the source; both go on if there.
-        first = [] if study.copies_of is None else [study.copies_of]
-        work = [
-            ([*first, *(m for m in methods if m not in first)], seed)
-            for seed, methods in missing.items()
-            if methods
-        ]
+        work = [([*dict.fromkeys(first + own)], seed) for seed, own in missing.items() if own]
+    else:
+        work = [([method], seed) for seed, own in missing.items() for method in own]
     # Here: flags cannot be parsed in several threads at once.
     configs = {
         (method, seed): run_lib.parse(
-            [*runs.command(method, seed)[3:], f"--logdir={runs.logdir(method, seed)}"]
+            [*runs.flags(method, seed), f"--logdir={runs.logdir(method, seed)}"]
         )
         for methods, seed in work
         for method in methods
     }
-    held = read(results)
-    for (method, seed), config in configs.items():
-        logdir, made = pathlib.Path(config.logdir), has_ended(config)
-        if made and not same_run(config_lib.read(logdir), config):
-            raise UserError(f"{logdir} holds a run made with other flags: name another --folder.")
-        # Held are only those that others are to be copies of.
-        known = [row for row in held if (row["method"], row["seed"]) == (method, str(seed))]
-        known = [{name: row[name] for name in MEASURED} for row in known]
-        if known and not (made and evaluations(logdir) == known):
-            raise UserError(
-                f"{results} holds a run of {method} with seed {seed} that is not the one in "
-                f"{logdir}, so that no copy of it can be made: name another file with --results."
-            )
+    _check_held(configs, results)
     if work:
         for folder in (runs.folder, results.parent):
             _check_writable(folder)
@@ -409,7 +416,7 @@ def make_runs(runs: Runs, missing: dict[int, list[str]], jobs: int, results: pat
     stopped = threading.Event()
 
     def make_one(method: str, seed: int, core: int | None) -> None:
-        command, logdir = runs.command(method, seed), runs.logdir(method, seed)
+        command, logdir = [*_RUN, *runs.flags(method, seed)], runs.logdir(method, seed)
         config = configs[method, seed]
         if study.copies_of not in (None, method):
             copy_until_freeze(runs.logdir(study.copies_of, seed), config)
@@ -427,7 +434,7 @@ def make_runs(runs: Runs, missing: dict[int, list[str]], jobs: int, results: pat
         core = free.get()
         try:
             if runs.needs_source(methods) and not stopped.is_set():
-                train(runs.command_of_source(seed), runs.logdir_of_source(seed), core)
+                train([*_RUN, *runs.flags_of_source(seed)], runs.logdir_of_source(seed), core)
             for method in methods:
                 if not stopped.is_set():
                     make_one(method, seed, core)

@@ -7,8 +7,8 @@ own.
     python -m experiments.transfer --source=RoadRunner --task=Krull --jobs 2
     python -m experiments.transfer --source=walker_stand --task=walker_walk --preset=paper
 
-Each seed is trained on the source task first. With `quick` only the convolutions are taken over,
-and 8-bit latents freeze after the random steps, from whose rows their scale is taken.
+Each seed is trained on the source task first. By `quick` on the suite only the convolutions are
+taken over, and 8-bit latents freeze after the random steps, from whose rows their scale is taken.
 """
 
 from experiments.study import Study, run_study

@@ -28,6 +28,7 @@ from experiments.study import Runs, copy_until_freeze, read, run_study
 from seer_jax import config as config_lib
 from seer_jax import run
 from seer_jax.config import is_atari
+from seer_jax.types import UserError
 from tests import runs
 
 
@@ -310,7 +311,7 @@ def test_a_copy_needs_a_checkpoint_of_its_step(tmp_path, trained):
     config = dataclasses.replace(
         config_lib.read(trained), freeze_step=15, logdir=str(tmp_path / "copy")
     )
-    with pytest.raises(SystemExit, match="no checkpoint of step 15"):
+    with pytest.raises(UserError, match="no checkpoint of step 15"):
         copy_until_freeze(trained, config)
     assert not (tmp_path / "copy").exists()
 

@@ -175,7 +175,7 @@ def test_what_cannot_be_drawn_is_a_plain_message(tmp_path, capsys):
         assert message in capsys.readouterr().out and figure.exists()
     with pytest.raises(SystemExit):
         plot.main([f"{tmp_path}/walk.csv", "--methods", "freeze", "nevr"])
-    assert "no runs of nevr, but of freeze" in capsys.readouterr().err
+    assert "no runs of nevr; there are freeze" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         plot.main([f"{tmp_path}/pong.csv", "--published", "curl"])
     assert "no curve of curl on Skiing" in capsys.readouterr().err
