@@ -48,11 +48,9 @@ def updates(folder: pathlib.Path) -> Iterator[str]:
     for agent, rounds in rounds_of.items():
         for name in (n for n, record in rounds[0].items() if record["unit"] == "s"):
             ours = [r[name]["value"] for r in rounds]
-            flops, peak = (
-                rounds[0][name]["analytic_flops"],
-                [r["matmul_peak"]["value"] for r in rounds],
-            )
-            share = statistics.median(flops / t / p for t, p in zip(ours, peak, strict=True))
+            flops = rounds[0][name]["analytic_flops"]
+            peaks = [r["matmul_peak"]["value"] for r in rounds]
+            share = statistics.median(flops / t / p for t, p in zip(ours, peaks, strict=True))
             theirs = official.get(f"{agent}/{name}", [])
             ratios = [a / b for a, b in zip(ours, theirs, strict=True)] if theirs else []
             rows.append(

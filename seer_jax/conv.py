@@ -11,8 +11,8 @@ gradients are slow unless they are written as the forward pass is. The numbers a
 summation order; docs/performance.md has the measurements.
 
 The gradient of XLA's pooling, a search of each window, takes longer than all convolutions around
-it. Maxima along one axis, then the other, of slices that come of a reshape have gradients that are
-selections.
+it. So `max_pool` takes maxima along one axis and then the other, of slices of a reshaped array: the
+gradient of each is a plain selection.
 """
 
 import functools

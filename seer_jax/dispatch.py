@@ -1,8 +1,8 @@
 """The two programs of the training loop, the one of evaluation and those of the freeze, compiled.
 
-Here it is said what is donated, what is static, and how several learners, or the batches of one,
-are spread over devices.
-When the encoder has moved to `state.frozen`, each program is traced once more.
+This file decides what is donated, what is static, and how several learners, or the batches of one,
+are spread over devices. When the encoder has moved to `state.frozen`, each program is traced once
+more.
 """
 
 import functools
@@ -36,21 +36,28 @@ from seer_jax.types import (
 class Functions(NamedTuple):
     """Compiled programs. What comes back changed is donated.
 
+    init(key) -> state
+    empty_stack(N) -> stack u8[N, k, H*W*C]
+    act_and_store(state, replay, stack, timestep, key, iteration, random=)
+        -> action, replay, stack, metrics
+    learn(state, priorities, replay without them, key, update, beta) -> state, priorities, metrics
+    act(state, stack, timestep, key, iteration) -> greedy action, stack
+    encode_rows(frozen state, replay, age i32[R], key, number to fold in) -> latents [R, N, K, ...]
+    draw_probe(replay, key) -> probe u8[P, H, W, k*C]
+    look(first, half, present encoder, probe) -> similarity, movement
+
     Timesteps and counters are given as they are, numpy arrays: a call moves them to the device in a
     tenth of the time of `jax.device_put`.
     """
 
-    init: jax.stages.Wrapped  # (key) -> state
-    empty_stack: Callable[[int], Array]  # (N) -> stack u8[N, k, H*W*C]
-    act_and_store: jax.stages.Wrapped  # (state, replay, stack, timestep, key, iteration, random=)
-    #                          -> action, replay, stack, metrics
-    learn: Any  # (state, priorities, replay without them, key, update, beta)
-    #                          -> state, priorities, metrics
-    act: jax.stages.Wrapped  # (state, stack, timestep, key, iteration) -> greedy action, stack
-    encode_rows: jax.stages.Wrapped  # (frozen state, replay, age i32[R], key, number to fold in)
-    #                          -> latents [R, N, K, ...]
-    draw_probe: jax.stages.Wrapped  # (replay, key) -> probe u8[P, H, W, k*C]
-    look: jax.stages.Wrapped  # (first, half, present encoder, probe) -> similarity, movement
+    init: jax.stages.Wrapped
+    empty_stack: Callable[[int], Array]
+    act_and_store: jax.stages.Wrapped
+    learn: Any
+    act: jax.stages.Wrapped
+    encode_rows: jax.stages.Wrapped
+    draw_probe: jax.stages.Wrapped
+    look: jax.stages.Wrapped
 
 
 def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:
@@ -117,8 +124,8 @@ def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:
     encode_rows = spread(encode_rows, (seeds.STATE, seeds.REPLAY, shared, own, shared), seeds.ROWS)
 
     # Of the programs that run again and again only this one has large temporaries.
-    find_largest = functools.partial(_largest_array, config, agent, spec)
-    options_to_learn = options | _known(memory.spare_temporaries(find_largest))
+    largest = _largest_array(config, agent, spec)
+    options_to_learn = options | _known(memory.spare_temporaries(largest))
     learning = functools.partial(compiled, compiler_options=options_to_learn)
     compiled_learn: Any = learning(learn, donate_argnames=("state", "priorities"))
     if seeds.apart_until_freeze(config.num_seeds):

@@ -6,7 +6,7 @@ import os
 import pathlib
 import resource
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -16,7 +16,7 @@ from seer_jax.types import first_line
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # of glibc's malloc.h
 _DEFAULT = 128 << 10  # bytes, of all three
 _THREAD_HEAP = 64 << 20  # bytes; glibc maps larger blocks of a thread anew each time
-_LARGE = 8 << 20  # bytes of an array; measured: with smaller ones sparing takes as long or longer
+_LARGE = 8 << 20  # bytes of an array; measured: for smaller ones sparing is no faster, or slower
 _OLD_MOST = 32 << 20  # bytes; glibc before 2.35 refuses a larger threshold
 # XLA runs programs in one thread or another, of as many as there are cores to this process, and
 # each keeps temporaries of its own: at the paper's sizes 200 MiB.
@@ -120,13 +120,13 @@ def giving_back() -> Iterator[None]:
         give_back_freed()
 
 
-def spare_temporaries(find_largest: Callable[[], int]) -> dict[str, Any]:
-    """Compiler options for a program whose largest array has `find_largest()` bytes. On a CPU, if
+def spare_temporaries(largest: int) -> dict[str, Any]:
+    """Compiler options for a program whose largest array has `largest` bytes. On a CPU, if
     that is large, operations come in the order that takes fewest temporaries, and with few cores
     they lie in blocks that `keep_freed` can keep, instead of in a single one."""
-    block = _THREAD_HEAP - (4 << 20)  # beside what else is in the heap
-    if jax.default_backend() != "cpu" or (largest := find_largest()) < _LARGE:
+    if jax.default_backend() != "cpu" or largest < _LARGE:
         return {}
+    block = _THREAD_HEAP - (4 << 20)  # beside what else is in the heap
     options: dict[str, Any] = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
     if _FEW_CORES and largest <= block:  # XLA warns of each array that is larger
         options["xla_multiheap_size_constraint_per_heap"] = block

@@ -45,7 +45,7 @@ class Policy:
         config = config_lib.read(logdir)
         seed = config.seed if seed is None else seed
         if seed not in config.seeds:
-            raise UserError(f"{logdir} holds no run of seed {seed}, but of {config.seeds}.")
+            raise UserError(f"{logdir} holds no run of seed {seed}; it has {config.seeds}.")
         arrays, progress = checkpoint.restore_state(logdir, step)
         if config.num_seeds > 1:
             arrays = seeds.pick(arrays, config.seeds.index(seed))

@@ -8,8 +8,9 @@ Each has parameters, a random stream, an environment and a column of replay of i
     stack        u8[S, k, H*W*C]
 
 The agent knows nothing of it: what is mapped here are the programs of one learner with one
-environment. Where an encoder runs on batches they go one after another, as convolutions of as many
-kernels as examples are slow; what is left after the freeze is batched, and one matmul serves all.
+environment. An encoder runs on batches of one learner after another: batched over learners, its
+convolutions would be grouped ones, which are slow. What is left after the freeze is batched, and
+one matmul serves all.
 Acting, on a picture or a few, is batched on accelerators, whose time goes into starting kernels.
 
 On a CPU, one learner's update before the freeze keeps all cores busy, and cutting its state out of
@@ -51,7 +52,8 @@ class Apart(flax.struct.PyTreeNode):
 
     @property
     def frozen(self) -> None:
-        """As of an `AgentState` before the freeze."""
+        """None, as in an `AgentState` before the freeze."""
+        return None
 
 
 def apart(state: AgentState) -> Apart:
@@ -109,7 +111,7 @@ def spread(devices: Mesh | None, program: Callable, arguments: PyTree, results: 
     Args:
         devices: to spread learners over, or None.
         program: takes the state of all, other arguments, and static ones by name.
-        arguments, results: what of them is whose.
+        arguments, results: whose their parts are, as `PartitionSpec`s.
     """
 
     @functools.wraps(program)

@@ -1,14 +1,14 @@
-"""When to freeze, without being told: once the encoder hardly moves any more though the agent has
-long begun to learn.
+"""When to freeze, without being told: once the encoder hardly moves any more, in an agent that
+began to learn long ago.
 
 At a look the encoder is compared with itself at half the step, and with the one that training began
 with, on a probe batch drawn from all that replay holds. Features are compared by linear CKA
 (Kornblith et al. 2019, arXiv 1905.00414), which is 1 for those that differ by a rotation and a
 scale only, as what a head can learn from them then is the same.
 
-How near to 1 that is depends on the task, because much of what features vary by is in the picture
-whoever looks at it. So the movement is the share of its way that the encoder has gone in the newer
-half of its training:
+How near to 1 that is depends on the task, because much of the variation in features comes from the
+pictures, whatever the encoder. So the movement is the share of its way that the encoder has gone in
+the newer half of its training:
 
     (1 - cka(half, now)) / (1 - cka(first, now))
 

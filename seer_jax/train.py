@@ -233,13 +233,8 @@ class Run:
         if metrics is not None:
             self.metrics.append(metrics)
         progress.iteration += 1
-        if not random:
-            progress.flops += num_envs * flops.act
-        if frozen:
-            views = freezing.num_views(self.agent, config.num_copies)
-            progress.flops += num_envs * flops.encode * views
-        elif not random:
-            progress.flops += num_envs * flops.encode
+        encoded = freezing.num_views(self.agent, config.num_copies) if frozen else not random
+        progress.flops += num_envs * (encoded * flops.encode + (not random) * flops.act)
 
         if not random and progress.iteration >= replay_lib.min_rows(config.agent.n_step):
             steps = np.count_nonzero(acting) // config.num_seeds
@@ -296,7 +291,7 @@ class Run:
             self.freeze()
 
     def say_what_will_not_be(self) -> None:
-        """Of what its flags seem to ask for."""
+        """Says what the flags seem to ask for and what will not happen."""
         config, last = self.config, self.config.last_freeze_step
         say = self.loggers[0].line
         if config.learning_starts >= config.num_steps:
@@ -436,7 +431,8 @@ class Run:
         return {name: np.nanmean(x, axis=0) for name, x in computed.items()}
 
     def lacks_an_evaluation(self) -> bool:
-        """Whether that of this step is to be made: the first, or one cut short by a stop."""
+        """Whether this step's evaluation is still to be made: the first, or one cut short by a
+        stop."""
         step, every = self.progress.step, self.config.eval_every
         last = min(logger.last_eval() for logger in self.loggers)  # a kill may fall between two
         return last < step and (step >= self.config.num_steps or step // every > last // every)

@@ -117,9 +117,7 @@ class Flops(NamedTuple):
 
     encode: float  # one observation through the encoder
     act: float  # the head's part of choosing one action
-    update: (
-        float  # one update that trains encoder and head, per example, mean over the update cycle
-    )
+    update: float  # one update of encoder and head, per example, mean over the update cycle
     update_frozen: float  # the same on stored latents
 
 
@@ -127,8 +125,8 @@ class Agent(NamedTuple):
     """A learner as pure functions; they compile nothing and hold no state.
 
     init(key) -> AgentState
-    view(obs, key=None) -> obs as the encoder takes it: with a key one of the views that replay
-        stores, without the one to act on. obs u8[B, H, W, k*C] as rendered.
+    view(obs, key=None) -> obs as the encoder takes it: with a key, one of the random views that
+        replay stores; without, the view to act on. obs u8[B, H, W, k*C] as rendered.
     encode(encoder, view) -> latent pytree with leaves f32[B, ...]
     act(state, latent, key, greedy) -> action f32[B, A] or i32[B]; greedy is for evaluation
     update(state, transition, key) -> (state, metrics, errors): metrics are f32[] by name, errors

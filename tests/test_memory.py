@@ -41,7 +41,7 @@ ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # no huge pages: one would count for 51
 memory._FEW_CORES = True
 memory.keep_freed()
 x = jnp.zeros({ARRAY} // 4)
-options = memory.spare_temporaries(lambda: {ARRAY})
+options = memory.spare_temporaries({ARRAY})
 function = jax.jit(three_temporaries, compiler_options=options)
 assert kept()
 with memory.giving_back():
@@ -81,11 +81,11 @@ def test_an_older_glibc_keeps_as_much_as_it_can(monkeypatch):
 def test_options_follow_the_largest_array(monkeypatch):
     order, blocks = "xla_cpu_scheduler_type", "xla_multiheap_size_constraint_per_heap"
     monkeypatch.setattr(memory, "_FEW_CORES", True)
-    assert set(memory.spare_temporaries(lambda: 1 << 20)) == set()
-    assert set(memory.spare_temporaries(lambda: ARRAY)) == {order, blocks}
-    assert set(memory.spare_temporaries(lambda: 64 << 20)) == {order}  # larger than a block
+    assert set(memory.spare_temporaries(1 << 20)) == set()
+    assert set(memory.spare_temporaries(ARRAY)) == {order, blocks}
+    assert set(memory.spare_temporaries(64 << 20)) == {order}  # larger than a block
     monkeypatch.setattr(memory, "_FEW_CORES", False)
-    assert set(memory.spare_temporaries(lambda: ARRAY)) == {order}
+    assert set(memory.spare_temporaries(ARRAY)) == {order}
 
 
 def test_a_container_has_what_its_group_has_left(tmp_path):

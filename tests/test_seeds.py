@@ -217,7 +217,7 @@ def test_a_policy_is_read_by_its_seed(together, seed):
 
 
 def test_a_policy_of_another_seed_is_a_plain_message(together):
-    with pytest.raises(UserError, match=r"holds no run of seed 6, but of \[4, 5\]"):
+    with pytest.raises(UserError, match=r"holds no run of seed 6; it has \[4, 5\]"):
         seer_jax.load_policy(together / "both", seed=6)
 
 
