@@ -42,7 +42,7 @@ class Config:
     run that has ended go on."""
     freeze_step: int | Literal["never", "auto"] = 10_000
     """Agent step at which the encoder freezes and replay turns into latents; never to keep training
-    it; auto to freeze once returns have risen and the latents of a probe batch hardly move, or at
+    it; auto to freeze once the latents of a probe batch have hardly moved since returns rose, or at
     freeze_latest. The official scripts freeze at 10,000 of 80,000 steps (cartpole_swingup) and at
     50,004 of 500,000 (Atari); on other tasks paper takes an eighth of the run. The steps of quick
     and atari100k are our choice. A run of another length (num_steps) freezes at the same share."""
@@ -60,7 +60,7 @@ class Config:
     """With freeze_step=auto: the step at which the encoder freezes at the latest."""
     freeze_movement: float = 0.05
     """With freeze_step=auto: freeze once the encoder has made at most this share of its way, by
-    linear CKA, in the newer half of its training, in which returns had risen already."""
+    linear CKA, in the newer half of its training, before which returns had risen already."""
     num_copies: int = 4
     """K, latents of independent random crops stored for each observation. For curl_sac; rainbow
     crops nothing and takes 1."""
@@ -328,6 +328,11 @@ def episodes_vary(task: str) -> UserError:
 
 def _check_agent(config: Config) -> None:
     agent = config.agent
+    if isinstance(agent, curl_sac.Config) and agent.latent_shift:
+        if agent.frozen_depth != "convs":
+            raise UserError("latent_shift moves feature maps: add --frozen_depth=convs.")
+        if config.num_copies > 1:
+            raise UserError("latent_shift stores one view of an observation: add --num_copies=1.")
     for name in (field.name for field in dataclasses.fields(agent)):
         value = getattr(agent, name)
         if isinstance(value, (bool, str)) or value is None:

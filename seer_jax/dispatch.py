@@ -124,8 +124,10 @@ def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:
     encode_rows = spread(encode_rows, (seeds.STATE, seeds.REPLAY, shared, own, shared), seeds.ROWS)
 
     # Of the programs that run again and again only this one has large temporaries.
-    largest = _largest_array(config, agent, spec)
-    options_to_learn = options | _known(memory.spare_temporaries(largest))
+    options_to_learn = options
+    if jax.default_backend() == "cpu":
+        largest = _largest_array(config, agent, spec)
+        options_to_learn = options | _known(memory.spare_temporaries(largest))
     learning = functools.partial(compiled, compiler_options=options_to_learn)
     compiled_learn: Any = learning(learn, donate_argnames=("state", "priorities"))
     if seeds.apart_until_freeze(config.num_seeds):

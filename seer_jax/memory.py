@@ -121,10 +121,10 @@ def giving_back() -> Iterator[None]:
 
 
 def spare_temporaries(largest: int) -> dict[str, Any]:
-    """Compiler options for a program whose largest array has `largest` bytes. On a CPU, if
-    that is large, operations come in the order that takes fewest temporaries, and with few cores
-    they lie in blocks that `keep_freed` can keep, instead of in a single one."""
-    if jax.default_backend() != "cpu" or largest < _LARGE:
+    """Compiler options for a CPU's program whose largest array has `largest` bytes. If that is
+    large, operations come in the order that takes fewest temporaries, and with few cores they lie
+    in blocks that `keep_freed` can keep, instead of in a single one."""
+    if largest < _LARGE:
         return {}
     block = _THREAD_HEAP - (4 << 20)  # beside what else is in the heap
     options: dict[str, Any] = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}

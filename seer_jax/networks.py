@@ -142,8 +142,8 @@ class PlainConvs(nn.Module):
     """Convolutions with ReLU, flattened as (H, W, C)."""
 
     layers: Layers
+    initial: str  # parameters, as `Conv.init`
     dtype: jnp.dtype = jnp.dtype("float32")
-    kernel_init: str = "uniform"  # `Conv.init`
     pixel_offset: float = 0.0
 
     @nn.compact
@@ -152,7 +152,7 @@ class PlainConvs(nn.Module):
         x = obs
         for i, layer in enumerate(self.layers):
             read = None if i else _reader(self.dtype, self.pixel_offset)
-            x = nn.relu(Conv(*layer, init=self.kernel_init, read=read, name=f"conv{i}")(x))
+            x = nn.relu(Conv(*layer, init=self.initial, read=read, name=f"conv{i}")(x))
         return _flat(x)
 
 

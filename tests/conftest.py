@@ -25,7 +25,14 @@ def _compiling_once():
     make_agent, compile_functions = build.make_agent, dispatch.compile_functions
 
     def shared_agent(config, spec):
-        names = ("agent", "frame_stack", "latent_dtype", "learning_starts")
+        names = (
+            "agent",
+            "frame_stack",
+            "latent_dtype",
+            "learning_starts",
+            "num_copies",
+            "num_seeds",
+        )
         key = (spec, *(getattr(config, name) for name in names))
         if key not in _agents:
             _agents[key] = make_agent(config, spec)

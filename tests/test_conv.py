@@ -177,7 +177,7 @@ def test_compiler_options_that_xla_does_not_know_are_left_out():
 @pytest.mark.parametrize(
     "net",
     [
-        networks.PlainConvs(networks.NATURE_LAYERS),
+        networks.PlainConvs(networks.NATURE_LAYERS, "uniform"),
         networks.ImpalaConvs((4, 4)),
     ],
 )

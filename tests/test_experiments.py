@@ -111,6 +111,8 @@ def test_runs_side_by_side_have_a_core_each(tmp_path, monkeypatch):
         (["--seeds=-1"], "seed=-1 is too small"),
         (["--sedes=7"], "Unrecognized options"),
         (["--num_seeds=2"], "give --seeds, not --num_seeds"),
+        (["--latent_shift", "--num_copies=1", "--preset=paper"], "add --frozen_depth=convs"),
+        (["--latent_shift"], "one view of an observation: add --num_copies=1"),
         (["--results=."], "cannot be read as a CSV file"),
         (["--results=/proc/none/results.csv"], "/proc/none cannot be written to (No such file"),
         (["--folder=/dev/null"], "/dev/null cannot be written to (File exists): name another"),

@@ -42,7 +42,7 @@ CONFIG = curl_sac.Config(crop_size=64, num_filters=4, latent_size=16, hidden_siz
 
 def model(dtype=np.float32):
     model = curl_sac.make_model(CONFIG, action_dim=2)
-    return model._replace(convs=networks.PlainConvs(CONFIG.layers, dtype))
+    return model._replace(convs=networks.PlainConvs(CONFIG.layers, "delta_orthogonal", dtype))
 
 
 def dense(recorded, prefix):

@@ -44,6 +44,14 @@ def batch(latents=False):
     return Transition(obs, action, (action == 1) * ones, 0 * ones, next_obs, ones)
 
 
+def test_convolutions_begin_as_in_torch(state):
+    """Biases too, which CURL-SAC's begin at zero."""
+    for layer in state.params.encoder["params"].values():
+        limit = 1 / np.sqrt(np.prod(layer["kernel"].shape[:3]))
+        for values in layer.values():
+            assert 0.5 * limit < np.abs(values).max() <= limit
+
+
 def same(a, b):
     return all(jax.tree.leaves(jax.tree.map(np.array_equal, a, b)))
 
@@ -186,7 +194,7 @@ def test_what_does_not_go_together():
     with pytest.raises(UserError, match="too few for the der encoder: raise --image_size"):
         rainbow.make(CONFIG, SPEC._replace(obs_shape=(20, 20, 1)), 4)
     config = dataclasses.replace(presets.for_task("Krull", "quick"), num_copies=2)
-    with pytest.raises(UserError, match="num_copies=2: this agent stores one view"):
+    with pytest.raises(UserError, match="num_copies=2: rainbow augments nothing"):
         build.make_agent(config, SPEC)
     with pytest.raises(UserError, match="v_min=1 must be below v_max=0"):
         rainbow.make(rainbow.Config(v_min=1, v_max=0), SPEC, 4)

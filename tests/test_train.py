@@ -454,6 +454,12 @@ def test_auto_freezes_what_has_been_at_rest_since_it_learned(tmp_path, movements
         assert run.looks == []
 
 
+def test_auto_notes_that_returns_rose_before_it_can_compare(tmp_path, monkeypatch):
+    with open_run(tmp_path, **AUTO) as run:
+        monkeypatch.setattr(settling, "has_learned", lambda *_: True)
+        assert looks_find(run, [0.01]) == 15
+
+
 def test_auto_does_not_freeze_where_returns_have_fallen_again(tmp_path, monkeypatch):
     with open_run(tmp_path, **AUTO) as run:
         learned = lambda *_: run.progress.step >= 22 and run.progress.step != 48

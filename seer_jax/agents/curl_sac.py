@@ -100,7 +100,7 @@ class Config:
 
     @property
     def layers(self) -> networks.Layers:
-        """The convolutions'."""
+        """Filters, size and stride of each convolution."""
         return tuple((self.num_filters, 3, stride) for stride in self.strides)
 
 
@@ -168,8 +168,8 @@ def make_model(config: Config, action_dim: int) -> Model:
         config,
         networks.PlainConvs(
             config.layers,
-            jnp.dtype(config.compute_dtype),
             "delta_orthogonal",
+            jnp.dtype(config.compute_dtype),
             config.pixel_offset,
         ),
         networks.Projection(config.latent_size, dtype),
@@ -194,8 +194,6 @@ def make_model(config: Config, action_dim: int) -> Model:
 def _check(config: Config, spec: EnvSpec) -> None:
     if spec.num_actions is not None:
         raise UserError("curl_sac needs continuous actions; this task's are discrete.")
-    if config.latent_shift and config.frozen_depth != "convs":
-        raise UserError("latent_shift moves feature maps: add --frozen_depth=convs.")
     rendered = min(spec.obs_shape[:2])
     if config.crop_size > rendered:
         raise UserError(

@@ -145,7 +145,7 @@ def make_model(
     if config.encoder == "impala":
         convs = networks.ImpalaConvs(networks.IMPALA_SECTIONS, dtype)
     else:
-        convs = networks.PlainConvs(_LAYERS[config.encoder], dtype)
+        convs = networks.PlainConvs(_LAYERS[config.encoder], "uniform", dtype)
     if min(obs_shape[:2]) < _LEAST_SIZE[config.encoder]:
         raise UserError(
             f"{obs_shape[0]}x{obs_shape[1]} pixels are too few for the {config.encoder} encoder: "
