@@ -212,7 +212,7 @@ def sample(
     before = jnp.concatenate([jnp.ones_like(after[:, :1]), after[:, :-1]], axis=1)
     batch = Transition(
         obs=read(replay, age, envs, obs_key),
-        action=replay.rows.action[start],
+        action=_read(replay.rows.action, *start),
         reward=jnp.sum(jnp.where(inside, before * reward, 0.0), axis=1),
         discount=after[:, -1],
         next_obs=read(replay, age + steps, envs, next_key),
@@ -363,8 +363,24 @@ def latents(replay: Replay, age: Array, env: Array, key: Key) -> PyTree:
     """
     copies = jax.tree.leaves(replay.rows.obs)[0].shape[2]
     copy = jax.random.randint(key, age.shape, 0, copies)
-    picked = jax.tree.map(lambda x: x[slot(replay, age), env, copy], replay.rows.obs)
+    at = slot(replay, age), env, copy
+    picked = jax.tree.map(lambda x: _read(x, *at), replay.rows.obs)
     return quantise.decode(picked, replay.scale)
+
+
+def _read(rows: Array, *at: Array) -> Array:
+    """`rows[at]`, numbers or vectors, at indices i32[B] each."""
+    if rows.ndim == len(at):
+        return rows[at]
+    return jax.lax.platform_dependent(
+        rows, *at, default=lambda rows, *at: rows[at], tpu=_read_by_number
+    )
+
+
+def _read_by_number(rows: Array, *at: Array) -> Array:
+    """Vectors `rows[at]`, each number by an index of its own: to read whole vectors a TPU would
+    first bring all of `rows` into another layout."""
+    return rows[*(index[:, None] for index in at), jnp.arange(rows.shape[-1])]
 
 
 def frames_to_obs(frames: Array, obs_shape: tuple[int, int, int]) -> Array:

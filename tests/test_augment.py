@@ -75,3 +75,12 @@ def test_between_cells_a_shift_interpolates_and_beyond_the_edge_repeats():
     for axis, last in ((0, height - 1), (1, width - 1)):
         by_hand = np.clip(ramp[..., axis] + moved[:, axis, None, None], 0, last)
         np.testing.assert_allclose(shifted[..., axis], by_hand, atol=1e-6)
+
+
+def test_windows_are_the_same_on_a_tpu():
+    x = np.random.default_rng(0).integers(0, 256, (9, 12, 11, 2), np.uint8)
+    starts = np.random.default_rng(1).integers(0, (8, 6), (9, 2))  # up to the last that fits
+    starts[:2] = (0, 0), (7, 5)
+    sliced, taken = (f(x, starts, 5, 6) for f in (augment._slice_windows, augment._take_windows))
+    np.testing.assert_array_equal(sliced, taken)
+    assert sliced.shape == (9, 5, 6, 2) and sliced.dtype == taken.dtype == jnp.uint8

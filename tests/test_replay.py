@@ -575,3 +575,9 @@ def test_what_acting_sees_is_what_replay_reads(pad):
         stack = programs.push(stack, timestep, pad)
         for env in range(2):
             np.testing.assert_array_equal(stack[env], true_stack(rows, age, env, 3, pad))
+
+
+def test_vectors_are_read_alike_on_a_tpu():
+    rows = np.random.default_rng(0).integers(0, 256, (7, 2, 3, 5), np.uint8)
+    at = [np.random.default_rng(i).integers(0, n, 20) for i, n in enumerate(rows.shape[:3])]
+    np.testing.assert_array_equal(replay_lib._read_by_number(jnp.asarray(rows), *at), rows[*at])
