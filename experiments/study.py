@@ -471,7 +471,7 @@ def run_study(study: Study, description: str, argv: list[str] | None = None) -> 
     parser.set_defaults(source=None)
     if study.source is not None:
         parser.add_argument("--source", default=study.source, help="the task to train on first")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, a core each")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, a core each, on CPUs")
     parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("runs"))
     parser.add_argument(
         "--results",
@@ -487,6 +487,11 @@ def run_study(study: Study, description: str, argv: list[str] | None = None) -> 
     name = study.name if args.source is None else f"{study.name}_{args.source}"
     results = args.results or RESULTS / f"{name}_{args.task}_{args.preset}.csv"
     try:
+        if args.jobs > 1 and _device() != "cpu":
+            raise UserError(
+                f"--jobs={args.jobs} shares the cores of a CPU; an accelerator serves one process: "
+                "leave it out."
+            )
         rows = read_all([results]) if results.exists() else []
         held = {(row["method"], int(row["seed"])): row for row in rows}  # a row of each run
         missing = {

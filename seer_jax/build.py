@@ -105,7 +105,8 @@ def _check_jax() -> None:
         why = str(error) or "libraries of the platform are missing"
         raise UserError(
             f"JAX finds no device with JAX_PLATFORMS={jax.config.jax_platforms} ({why}): unset it, "
-            "or install JAX for that platform, as for GPUs by pip install 'seer_jax[cuda]'."
+            "or install JAX for that platform, as for GPUs by pip install 'seer_jax[cuda]'. If "
+            "another process uses the device, end that, or set JAX_PLATFORMS=cpu for this one."
         ) from error
     if jax.config.jax_enable_x64:
         raise UserError("seer_jax computes in 32 bits: unset JAX_ENABLE_X64.")

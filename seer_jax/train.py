@@ -296,6 +296,9 @@ class Run:
         say = self.loggers[0].line
         if config.learning_starts >= config.num_steps:
             say(f"No update is made: learning_starts={config.learning_starts:,} is the run's end.")
+        used, devices = len(memory.shared_devices(config.num_seeds)), jax.local_device_count()
+        if config.num_seeds > 1 and used < devices:
+            say(f"{used} of {devices} devices share {config.num_seeds} seeds evenly: others idle.")
         first = (replay_lib.min_rows(config.agent.n_step) - 1) * config.num_envs
         if config.num_envs > 1 and config.learning_starts < first < config.num_steps:
             say(f"Updates begin near step {first:,}, when replay has complete returns.")

@@ -125,6 +125,13 @@ def test_flags_of_a_study_are_looked_at_before_it_begins(tmp_path, capsys, flags
     assert list(tmp_path.iterdir()) == []
 
 
+def test_only_the_cores_of_a_cpu_are_shared(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(study, "_device", lambda: "TPU v5 lite")
+    with pytest.raises(SystemExit):
+        run_study(STUDY, "", ["--jobs=2", f"--results={tmp_path}/results.csv"])
+    assert "--jobs=2 shares the cores of a CPU" in capsys.readouterr().err
+
+
 STUDIES = (
     *(ablations.STUDY, freeze_or_never.STUDY, larger_encoder.STUDY, replay.STUDY, transfer.STUDY),
     *(equal_memory.ATARI, equal_memory.SUITE),

@@ -356,6 +356,15 @@ def test_what_will_not_be_is_said(tmp_path, capsys, changes, said):
         assert capsys.readouterr().out.strip() == said
 
 
+def test_devices_that_idle_are_named(tmp_path, capsys, monkeypatch):
+    with open_run(tmp_path, freeze_step=5) as run:
+        run.config = dataclasses.replace(run.config, num_seeds=3)
+        monkeypatch.setattr(jax, "local_device_count", lambda: 8)
+        monkeypatch.setattr(train.memory, "shared_devices", lambda seeds: [0] * seeds)
+        run.say_what_will_not_be()
+    assert capsys.readouterr().out == "3 of 8 devices share 3 seeds evenly: others idle.\n"
+
+
 def test_an_end_that_is_stepped_over_is_no_freeze(tmp_path):
     """Three environments take nine steps and then twelve."""
     env = FakeEnv(num_envs=3, obs_shape=(24, 24, 3), action_repeat=2)
