@@ -4,9 +4,8 @@
 
 Until it freezes, a run is the same whenever it will. So each seed runs once without a freeze and
 keeps all its checkpoints; copies of it freeze at theirs and go on. Their hours and FLOPs count from
-the start.
-On Atari a copy's first episode after the freeze is a new one, as an emulator's state is not in a
-checkpoint. Freezing steps are multiples of --checkpoint_every.
+the start. On Atari a copy's first episode after the freeze is a new one, as an emulator's state is
+not in a checkpoint. Freezing steps are multiples of --checkpoint_every.
 """
 
 import argparse
