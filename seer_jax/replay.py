@@ -20,6 +20,7 @@ import numpy as np
 from seer_jax import quantise
 from seer_jax.types import FIRST, LAST, Array, InPieces, Key, PyTree, Row, StackPad, Transition
 
+_TILE = 128  # numbers in a row of a TPU's tiles
 _PART = 32  # priorities summed together, and such sums: see `_draw_by_priority`
 
 
@@ -53,6 +54,7 @@ Reader = Callable[[Replay, Array, Array, Key], PyTree]
 
 def init(capacity: int, row: Row, prioritised: bool = False) -> Replay:
     """An empty replay for rows shaped like `row` (arrays or ShapeDtypeStructs with leading N)."""
+    row = _in_ring(row)
     rows = jax.tree.map(lambda x: jnp.zeros((capacity, *x.shape), x.dtype), row)
     priorities = None
     if prioritised:
@@ -65,7 +67,7 @@ def add(replay: Replay, row: Row) -> Replay:
     capacity = get_capacity(replay)
 
     def write(all_rows: Array, x: Array) -> Array:
-        x = x.astype(all_rows.dtype)
+        x = _padded(x.astype(all_rows.dtype), all_rows.shape[-1])
         return jax.lax.dynamic_update_index_in_dim(all_rows, x, replay.position, 0)
 
     priorities = replay.priorities
@@ -91,23 +93,26 @@ def write_rows(rows: PyTree, part: PyTree, start: Array | int) -> PyTree:
 @functools.partial(jax.jit, donate_argnums=0)
 def _write_at(ring: Array, part: Array, at: Array) -> Array:
     """Writes rows to slots `at`, in place; those beyond the ring are dropped."""
-    return ring.at[at].set(part, mode="drop")
+    return ring.at[at].set(_padded(part, ring.shape[-1]), mode="drop")
 
 
-def trimmed(replay: Replay) -> Replay:
-    """The same as numpy arrays, of the rows held alone: a ring that is not full lies at the start
-    of its arrays."""
+def trimmed(replay: Replay, row: Row) -> Replay:
+    """The same as numpy arrays, of the rows held alone, each as large as `row` (arrays or
+    ShapeDtypeStructs with leading N): a ring that is not full lies at the start of its arrays."""
     held = int(replay.size)
-    cut = lambda tree: jax.tree.map(lambda x: np.asarray(x)[:held], tree)
+    cut = lambda x, like: np.asarray(x)[:held, ..., : like.shape[-1]]
     priorities = replay.priorities
     if priorities is not None:
-        priorities = priorities._replace(values=cut(priorities.values))
-    return jax.device_get(replay.replace(rows=cut(replay.rows), priorities=priorities))
+        priorities = priorities._replace(values=cut(priorities.values, row.reward))
+    rows = jax.tree.map(cut, replay.rows, row)
+    return jax.device_get(replay.replace(rows=rows, priorities=priorities))
 
 
 def trimmed_shape(held: int, row: Row, prioritised: bool, scale: PyTree) -> Replay:
     """The shapes and dtypes of `trimmed` for a replay of such rows that holds so many."""
-    return jax.eval_shape(lambda: init(held, row, prioritised)).replace(scale=scale)
+    replay = jax.eval_shape(lambda: init(held, row, prioritised))
+    rows = jax.tree.map(lambda x: jax.ShapeDtypeStruct((held, *x.shape), x.dtype), row)
+    return replay.replace(rows=rows, scale=scale)
 
 
 def untrimmed(replay: Replay, capacity: int, init: Callable[..., Replay] = init) -> Replay:
@@ -144,13 +149,28 @@ def get_capacity(replay: Replay) -> int:
 
 
 def row_bytes(row: Row) -> int:
-    """Bytes of one row (arrays or ShapeDtypeStructs with leading N)."""
-    return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(row))
+    """Bytes that the ring takes for one row (arrays or ShapeDtypeStructs with leading N)."""
+    return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(_in_ring(row)))
 
 
 def replay_bytes(replay: Replay) -> int:
     """Bytes of all rows, counted from the arrays."""
     return sum(x.nbytes for x in jax.tree.leaves(replay.rows))
+
+
+def _in_ring(row: Row) -> Row:
+    """Shapes and dtypes of a row in the ring. On a TPU frames u8[N, H*W*C] fill whole tiles there:
+    else its compiler may lay them out so that each draw first copies the ring."""
+    if jax.default_backend() != "tpu" or getattr(row.obs, "ndim", None) != 2:
+        return row
+    num_envs, pixels = row.obs.shape
+    width = -(-pixels // _TILE) * _TILE
+    return row._replace(obs=jax.ShapeDtypeStruct((num_envs, width), row.obs.dtype))
+
+
+def _padded(x: Array, width: int) -> Array:
+    """Numbers [..., n], and zeros up to `width`."""
+    return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, width - x.shape[-1])])
 
 
 def slot(replay: Replay, age: Array) -> Array:
@@ -347,7 +367,7 @@ def stacked_frames(obs_shape: tuple[int, int, int], stack: int, pad: StackPad) -
         limit = jnp.where(jnp.any(step_type == FIRST, axis=1), first, stack)[:, None]
         frames = replay.rows.obs[
             slot(replay, age[:, None] - jnp.minimum(back, limit)), env[:, None]
-        ]
+        ][..., : math.prod(obs_shape)]
         if pad == "zeros":
             frames = jnp.where((jnp.arange(stack) <= limit)[..., None], frames, 0)
         # Apart: fused with what reads them, XLA's CPU compiler looks up each pixel's row anew.

@@ -502,9 +502,11 @@ class Run:
         """
         if not all(np.isfinite(x).all() for x in jax.device_get(jax.tree.leaves(self.state))):
             raise _diverged("A parameter or an optimiser's moment")
+        sizes = self.sizes
+        row = sizes.frame_row if self.phase() == "pixels" else sizes.latent_row
         items = {
             "state": seeds.together(self.state),
-            "replay": replay_lib.trimmed(self.replay),
+            "replay": replay_lib.trimmed(self.replay, row),
             "loop": {"stack": self.stack, "timestep": self.timestep, "looks": self.looks},
             "env": self.env.get_state(),
         }

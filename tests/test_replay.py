@@ -172,6 +172,10 @@ def test_four_rows_have_two_transitions(four_rows, n_step, expected):
     assert found == expected
 
 
+def one_row(replay):
+    return jax.tree.map(lambda x: x[0], replay.rows)
+
+
 def in_pieces(replay, rows):
     """Its arrays, to be read so many rows at a time."""
 
@@ -192,7 +196,7 @@ def test_a_full_ring_with_another_room_goes_on_after_its_newest_row(four_rows, p
         values = jnp.float32([[81], [0], [0], [80]])
         priorities = replay_lib.Priorities(values, jnp.float32(81))
         four_rows = four_rows.replace(priorities=priorities)
-    held = replay_lib.trimmed(four_rows)
+    held = replay_lib.trimmed(four_rows, one_row(four_rows))
     if rows is not None:
         held = in_pieces(held, rows)
     same, larger, smaller = (replay_lib.untrimmed(held, capacity) for capacity in (4, 6, 3))
@@ -211,7 +215,7 @@ def test_a_full_ring_with_another_room_goes_on_after_its_newest_row(four_rows, p
 
 def test_a_ring_with_just_the_room_for_what_it_held_goes_on_over_the_oldest_row():
     rows = play(fake_env(), 4)
-    held = replay_lib.trimmed(fill(rows[:3], 10))
+    held = replay_lib.trimmed(fill(rows[:3], 10), rows[0])
     for capacity, kept in ((3, rows[:3]), (2, rows[1:3]), (4, rows[:3])):
         full = replay_lib.untrimmed(held, capacity)
         replay = add(full, rows[3])
@@ -575,6 +579,28 @@ def test_what_acting_sees_is_what_replay_reads(pad):
         stack = programs.push(stack, timestep, pad)
         for env in range(2):
             np.testing.assert_array_equal(stack[env], true_stack(rows, age, env, 3, pad))
+
+
+@pytest.mark.parametrize("pieces", [None, 3])
+def test_frames_fill_whole_tiles_on_a_tpu_and_in_no_checkpoint(monkeypatch, pieces):
+    rows = play(fake_env(num_envs=2, lengths=(3, 1, 4)), 12)
+    replay = fill(rows, CAPACITY)
+    held = replay_lib.trimmed(replay, rows[0])
+    with monkeypatch.context() as patched:
+        patched.setattr(jax, "default_backend", lambda: "tpu")
+        on_tpu = fill(rows, CAPACITY)
+        assert on_tpu.rows.obs.shape == (CAPACITY, 2, 128)
+        assert replay_lib.row_bytes(rows[0]) * CAPACITY == replay_lib.replay_bytes(on_tpu)
+        assert jax.tree.all(
+            jax.tree.map(np.array_equal, replay_lib.trimmed(on_tpu, rows[0]), held)
+        )
+        taken_up = replay_lib.untrimmed(in_pieces(held, pieces) if pieces else held, CAPACITY)
+        assert jax.tree.all(jax.tree.map(np.array_equal, taken_up, on_tpu))
+    read = replay_lib.stacked_frames(FRAME, 3, "repeat")
+    for n_step in (1, 2):
+        draw = functools.partial(sample, jax.random.key(0), n_step=n_step, gamma=GAMMA, read=read)
+        batches = [draw(each, batch_size=64) for each in (replay, on_tpu)]
+        assert jax.tree.all(jax.tree.map(np.array_equal, *batches))
 
 
 def test_vectors_are_read_alike_on_a_tpu():
