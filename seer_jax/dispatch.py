@@ -37,6 +37,8 @@ class Functions(NamedTuple):
     """Compiled programs. What comes back changed is donated.
 
     init(key) -> state
+    place(state, replay, stack) -> the same, spread over devices as the programs return them: else
+        these would be compiled once more for what they return
     empty_stack(N) -> stack u8[N, k, H*W*C]
     act_and_store(state, replay, stack, timestep, key, iteration, random=)
         -> action, replay, stack, metrics
@@ -51,6 +53,7 @@ class Functions(NamedTuple):
     """
 
     init: jax.stages.Wrapped
+    place: Callable[..., tuple]
     empty_stack: Callable[[int], Array]
     act_and_store: jax.stages.Wrapped
     learn: Any
@@ -70,10 +73,13 @@ def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:
     options = _known(conv.compiler_options() | _without_waiting())  # of a CPU or a GPU
     compiled = functools.partial(jax.jit, compiler_options=options)
     share = lambda batch: batch
+    devices = seeds.mesh(config.num_seeds)
+    whose: Any = None  # how state, replay and stack are spread over devices
     if config.data_parallel:
         whole, part = _shardings(config.batch_size)
         compiled = functools.partial(compiled, out_shardings=whole)
         share = lambda batch: jax.lax.with_sharding_constraint(batch, part)
+        whose = whole, whole, whole
     of_run = of_one = programs.make(config, agent, spec, read_frames, share)
     if config.num_seeds > 1:
         of_run = seeds.lift(of_run)
@@ -115,7 +121,9 @@ def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:
 
     # What of each argument and result belongs to single learners, where they share devices.
     own, shared = seeds.LEARNERS, seeds.SHARED
-    spread = functools.partial(seeds.spread, seeds.mesh(config.num_seeds))
+    if devices is not None:
+        whose = seeds.shardings(devices, (seeds.STATE, seeds.REPLAY, own))
+    spread = functools.partial(seeds.spread, devices)
     acting = (seeds.STATE, seeds.REPLAY, own, own, own, shared)
     act_and_store = spread(act_and_store, acting, (own, seeds.REPLAY, own, own))
     learning_of = (seeds.STATE, None, seeds.REPLAY, own, shared, shared)
@@ -136,7 +144,8 @@ def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:
     frames_shape = (config.frame_stack, math.prod(spec.obs_shape))
     return Functions(
         compiled(of_run.init),
-        lambda num_envs: jnp.zeros((num_envs, *frames_shape), jnp.uint8),
+        lambda *arrays: arrays if whose is None else jax.device_put(arrays, whose),
+        lambda n: jnp.zeros((n, *frames_shape), jnp.uint8, device=whose and whose[-1]),
         compiled(act_and_store, static_argnames="random", donate_argnames=("replay", "stack")),
         compiled_learn,
         compiled(act, donate_argnums=1),

@@ -94,10 +94,13 @@ def empty_replay(num_seeds: int, capacity: int, row: Row, prioritised: bool = Fa
     make = functools.partial(replay_lib.init, capacity, row, prioritised)
     if (devices := mesh(num_seeds)) is None:
         return make()
-    whose = jax.tree.map(
-        lambda part: NamedSharding(devices, part), REPLAY, is_leaf=lambda x: isinstance(x, P)
-    )
-    return jax.jit(make, out_shardings=whose)()
+    return jax.jit(make, out_shardings=shardings(devices, REPLAY))()
+
+
+def shardings(devices: Mesh, parts: PyTree) -> PyTree:
+    """`PartitionSpec`s as what places arrays."""
+    of_part = functools.partial(NamedSharding, devices)
+    return jax.tree.map(of_part, parts, is_leaf=lambda x: isinstance(x, P))
 
 
 def apart_until_freeze(num_seeds: int) -> bool:

@@ -371,6 +371,7 @@ class Run:
                 several=self.config.num_seeds > 1,
                 init=self.init_replay,
             )
+            self.place()
             self.looks = []
         copies = self.num_envs() * self.config.num_copies
         self.progress.flops += self.agent.flops.encode * encoded * copies
@@ -528,7 +529,12 @@ class Run:
                 self.resume(*restored)
         if restored is None:
             self.start()
+        self.place()
         return restored is None
+
+    def place(self) -> None:
+        arrays = self.state, self.replay, self.stack
+        self.state, self.replay, self.stack = self.functions.place(*arrays)
 
     def start(self) -> None:
         """Begins at step 0."""

@@ -1,8 +1,10 @@
 """Run folders as the tests read and compare them, and the flags of a run of seconds."""
 
+import collections
 import csv
 import json
 import pathlib
+import re
 
 import jax
 import numpy as np
@@ -32,6 +34,14 @@ def cache_in(folder: pathlib.Path) -> dict[str, str]:
         "JAX_COMPILATION_CACHE_DIR": str(folder),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
+
+
+LOG_COMPILATIONS = {"JAX_LOG_COMPILES": "1"}
+
+
+def compilations(log: str) -> collections.Counter[str]:
+    """How often each program was compiled, by the log of a process with `LOG_COMPILATIONS`."""
+    return collections.Counter(re.findall(r"Compiling jit\((\w+)\)", log))
 
 
 CONVS = ("--frozen_depth=convs", "--latent_dtype=uint8")

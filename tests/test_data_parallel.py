@@ -6,7 +6,15 @@ import subprocess
 import sys
 
 import pytest
-from runs import CONVS, TINY, assert_close, read_checkpoint, read_metrics
+from runs import (
+    CONVS,
+    LOG_COMPILATIONS,
+    TINY,
+    assert_close,
+    compilations,
+    read_checkpoint,
+    read_metrics,
+)
 
 ROOT = pathlib.Path(__file__).parent.parent
 # Short: updates amplify what the order of sums changes.
@@ -17,7 +25,7 @@ def start(devices, *flags):
     xla_flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
     return subprocess.Popen(
         [sys.executable, "-m", "seer_jax.run", *FLAGS, *flags],
-        env=os.environ | xla_flags,
+        env=os.environ | xla_flags | LOG_COMPILATIONS,
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -28,7 +36,10 @@ def start(devices, *flags):
 def test_eight_devices_do_what_one_does(tmp_path, depth):
     logdirs = {devices: tmp_path / str(devices) for devices in (1, 8)}
     for process in [start(n, *depth, f"--logdir={logdir}") for n, logdir in logdirs.items()]:
-        assert process.wait() == 0, process.stderr.read()
+        log = process.communicate()[1]
+        assert process.returncode == 0, log
+        made = compilations(log)  # acting before and after random steps, all after the freeze
+        assert (made["act_and_store"], made["learn"]) == (3, 2)
     one, eight = (read_checkpoint(logdir)[0]["state"] for logdir in logdirs.values())
     for path, x in one.items():
         assert_close(eight[path], x, path)
@@ -39,8 +50,9 @@ def test_eight_devices_do_what_one_does(tmp_path, depth):
 @pytest.mark.slow
 def test_batches_that_cannot_be_shared_evenly_are_refused(tmp_path):
     process = start(3, f"--logdir={tmp_path}/run")
-    assert process.wait() == 2
-    assert "3 devices cannot share a batch of 8 evenly" in process.stderr.read()
+    log = process.communicate()[1]
+    assert process.returncode == 2
+    assert "3 devices cannot share a batch of 8 evenly" in log
 
 
 # Prints the FLOPs of an update that one device does, by phase, without sharing and with it.

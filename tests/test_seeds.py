@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from runs import (
     CONVS,
+    LOG_COMPILATIONS,
     TINY,
     assert_close,
     assert_same_arrays,
+    compilations,
     read_checkpoint,
     read_evals,
     read_metrics,
@@ -177,7 +179,10 @@ def test_devices_share_the_learners(together, tmp_path):
     depth = config_lib.read(together / "both").agent.frozen_depth
     flags = [*FLAGS, *(CONVS if depth == "convs" else ()), "--num_seeds=2", "--seed=4"]
     command = [sys.executable, "-m", "seer_jax.run", *flags, f"--logdir={tmp_path}/run"]
-    subprocess.run(command, env=environment, check=True)
+    environment |= LOG_COMPILATIONS
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    made = compilations(done.stderr)  # acting before and after random steps, all after the freeze
+    assert (made["act_and_store"], made["learn"], made["act"]) == (3, 2, 2)
     (items, progress), (expected, expected_progress) = map(
         read_checkpoint, (tmp_path / "run", together / "both")
     )
