@@ -5,7 +5,7 @@
 
 A folder holds one machine's records, as the benchmarks' --json writes them: update_AGENT_ROUND.json
 and, taken in the same rounds, official.json with the seconds of the official code; loop_*.json,
-env_*.json, replay*.json, conv.json, memory.json and growth.json.
+env_*.json, replay*.json, conv.json, memory.json, growth.json and tpu_*.json.
 """
 
 import argparse
@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from typing import Any
 
 RESULTS = pathlib.Path(__file__).parent / "results"
+
+TPU_HERTZ = 1.5e9  # of a v5e's clock
 
 Records = dict[str, dict[str, Any]]  # by name
 
@@ -155,6 +157,18 @@ def growth(folder: pathlib.Path) -> Iterator[str]:
     yield from table([*header, "MiB, pixels", "latents"], rows)
 
 
+def tpu(folder: pathlib.Path) -> Iterator[str]:
+    """What its compiler makes of programs."""
+    rows = []
+    for path in sorted(folder.glob("tpu_*.json")):
+        for name, r in read(path).items():
+            mib = [f"{r[f'{which}_bytes'] / 2**20:,.0f}" for which in ("temporary", "argument")]
+            ms = f"{r['value'] / TPU_HERTZ * 1e3:.2f}"
+            rows.append([path.stem.removeprefix("tpu_"), *name.split("/"), ms, *mib])
+    header = ["run", "task", "phase", "program", "ms, estimated", "temporary, MiB"]
+    yield from table([*header, "arguments, MiB"], rows)
+
+
 SECTIONS = {
     "Updates": updates,
     "The loop": loops,
@@ -163,6 +177,7 @@ SECTIONS = {
     "Convolutions": convolutions,
     "Memory": memory,
     "Growth": growth,
+    "Compiled for a TPU": tpu,
 }
 
 

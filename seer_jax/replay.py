@@ -100,7 +100,7 @@ def trimmed(replay: Replay, row: Row) -> Replay:
     """The same as numpy arrays, of the rows held alone, each as large as `row` (arrays or
     ShapeDtypeStructs with leading N): a ring that is not full lies at the start of its arrays."""
     held = int(replay.size)
-    cut = lambda x, like: np.asarray(x)[:held, ..., : like.shape[-1]]
+    cut: Callable[..., PyTree] = lambda x, like: np.asarray(x)[:held, ..., : like.shape[-1]]
     priorities = replay.priorities
     if priorities is not None:
         priorities = priorities._replace(values=cut(priorities.values, row.reward))

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks import conv, env, growth, loop, memory, replay, update
+from benchmarks import conv, env, growth, loop, memory, replay, tpu, update
 
 pytestmark = pytest.mark.slow
 
@@ -45,3 +45,13 @@ def test_it_writes_its_records(tmp_path, module, arguments, names):
     records = {record["name"]: record for record in written["records"]}
     assert set(names) <= set(records)
     assert all(record["value"] > 0 for record in records.values())
+
+
+def test_no_program_of_a_tpu_copies_replay(tmp_path):
+    pytest.importorskip("envpool")
+    pytest.importorskip("libtpu")  # its compiler; no TPU is needed
+    tpu.main(["--tasks", "Alien", f"--json={tmp_path}/records.json"])
+    records = json.loads((tmp_path / "records.json").read_text())["records"]
+    assert len(records) == 5
+    for record in records:  # of 370 MiB of frames and 1,200 of latents
+        assert 0 < record["value"] and record["temporary_bytes"] < 16 * 2**20, record

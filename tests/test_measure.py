@@ -4,7 +4,7 @@ import types
 
 import numpy as np
 
-from benchmarks import measure, update
+from benchmarks import measure, tpu, update
 from seer_jax import presets
 from seer_jax.envs.fake import FakeEnv
 
@@ -45,3 +45,39 @@ def test_an_update_is_timed_in_twos(monkeypatch):
     records = update.measure_update(presets.for_task("walker_walk", "paper"), spec, 1)
     values = {record["name"]: record["value"] for record in records}
     assert values["update/pixels"] == 1 / len(calls) == 0.5 and values["act/pixels"] == 1
+
+
+PROGRAM = """HloModule jit_learn, entry_computation_layout={()->f32[]}
+
+%thrice (p: s32[]) -> pred[] {
+  %constant.7 = s32[]{:T(128)} constant(3)
+  ROOT %lt.1 = pred[] compare(%p, %constant.7), direction=LT
+}
+
+%until (p: pred[]) -> pred[] {
+  ROOT %not.1 = pred[] not(%p)
+}
+
+%body.1 (p: f32[]) -> f32[] {
+  ROOT %fusion.1 = f32[] fusion(%p), backend_config={"estimated_cycles":"10"}
+}
+
+%forever (p: f32[]) -> f32[] {
+  ROOT %fusion.2 = f32[] fusion(%p), backend_config={"estimated_cycles":"100"}
+}
+
+%branch (p: f32[]) -> f32[] {
+  ROOT %fusion.3 = f32[] fusion(%p), backend_config={"estimated_cycles":"1000"}
+}
+
+ENTRY %main.2 () -> f32[] {
+  %fusion.4 = f32[] fusion(), backend_config={"estimated_cycles":"1"}
+  %while.1 = f32[] while(%x), condition=%thrice, body=%body.1, metadata={op_name="x"}
+  %while.2 = f32[] while(%x), condition=%until, body=%forever
+  ROOT %conditional = f32[] conditional(%x), branch_computations={%branch, %body.1}
+}
+"""
+
+
+def test_cycles_count_a_loop_as_often_as_it_runs():
+    assert tpu.cycles(PROGRAM) == 1 + 3 * 10 + 100 + 1000

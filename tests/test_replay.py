@@ -591,9 +591,7 @@ def test_frames_fill_whole_tiles_on_a_tpu_and_in_no_checkpoint(monkeypatch, piec
         on_tpu = fill(rows, CAPACITY)
         assert on_tpu.rows.obs.shape == (CAPACITY, 2, 128)
         assert replay_lib.row_bytes(rows[0]) * CAPACITY == replay_lib.replay_bytes(on_tpu)
-        assert jax.tree.all(
-            jax.tree.map(np.array_equal, replay_lib.trimmed(on_tpu, rows[0]), held)
-        )
+        assert jax.tree.all(jax.tree.map(np.array_equal, replay_lib.trimmed(on_tpu, rows[0]), held))
         taken_up = replay_lib.untrimmed(in_pieces(held, pieces) if pieces else held, CAPACITY)
         assert jax.tree.all(jax.tree.map(np.array_equal, taken_up, on_tpu))
     read = replay_lib.stacked_frames(FRAME, 3, "repeat")

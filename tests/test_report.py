@@ -60,6 +60,7 @@ def test_growth_has_both_phases_of_a_point_in_a_row(tmp_path, capsys):
 
 def test_the_committed_records_make_tables(capsys):
     titles = {"update_": "Updates", "loop_": "The loop", "conv": "Convolutions", "memory": "Memory"}
+    titles["tpu_"] = "Compiled for a TPU"
     for folder in (x for x in report.RESULTS.iterdir() if x.is_dir()):
         report.main([str(folder)])
         out = capsys.readouterr().out
