@@ -33,7 +33,7 @@ from benchmarks import measure, report
 from seer_jax import build, dispatch, freezing, presets, quantise, seeds
 from seer_jax import replay as replay_lib
 from seer_jax.config import Config
-from seer_jax.types import PyTree, Row, TimeStep, UserError
+from seer_jax.types import PyTree, Row, TimeStep, UserError, first_line
 
 _TOPOLOGY = "v5e:2x2"  # the smallest that can be described
 _IMAGES = 128  # encoded at a time at the freeze
@@ -43,7 +43,7 @@ def device() -> SingleDeviceSharding:
     """Where arrays of a TPU that is not there lie.
 
     Raises:
-        UserError: if its compiler is not installed.
+        UserError: if its compiler is not installed, or in use.
     """
     found = importlib.util.find_spec("libtpu")
     if found is None or found.origin is None:
@@ -56,7 +56,10 @@ def device() -> SingleDeviceSharding:
         "TPU_WORKER_ID": "0",
     }
     os.environ.update(described)
-    topology = topologies.get_topology_desc(_TOPOLOGY, platform="tpu")
+    try:
+        topology = topologies.get_topology_desc(_TOPOLOGY, platform="tpu")
+    except jax.errors.JaxRuntimeError as error:  # as where another process compiles with it
+        raise UserError(f"The TPU's compiler cannot be used now: {first_line(error)}") from error
     return SingleDeviceSharding(topology.devices[0])
 
 
