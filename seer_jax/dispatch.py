@@ -37,8 +37,8 @@ class Functions(NamedTuple):
     """Compiled programs. What comes back changed is donated.
 
     init(key) -> state
-    place(state, replay, stack) -> the same, spread over devices as the programs return them: else
-        these would be compiled once more for what they return
+    place(state, replay, stack) -> the same as the programs return them, spread over devices, or
+        states `Apart`: else these would be compiled once more for what they return
     empty_stack(N) -> stack u8[N, k, H*W*C]
     act_and_store(state, replay, stack, timestep, key, iteration, random=)
         -> action, replay, stack, metrics
@@ -119,6 +119,14 @@ def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:
         columns = jnp.arange(replay.rows.reward.shape[1])
         return of_run.encode_rows(state, replay, age, columns, key, number)
 
+    def place(
+        state: AgentState, replay: Replay, stack: Array
+    ) -> tuple[AgentState | seeds.Apart, Replay, Array]:
+        if state.frozen is None and seeds.apart_until_freeze(config.num_seeds):
+            return seeds.apart(state), replay, stack
+        arrays = state, replay, stack
+        return arrays if whose is None else jax.device_put(arrays, whose)
+
     # What of each argument and result belongs to single learners, where they share devices.
     own, shared = seeds.LEARNERS, seeds.SHARED
     if devices is not None:
@@ -144,7 +152,7 @@ def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:
     frames_shape = (config.frame_stack, math.prod(spec.obs_shape))
     return Functions(
         compiled(of_run.init),
-        lambda *arrays: arrays if whose is None else jax.device_put(arrays, whose),
+        place,
         lambda n: jnp.zeros((n, *frames_shape), jnp.uint8, device=whose and whose[-1]),
         compiled(act_and_store, static_argnames="random", donate_argnames=("replay", "stack")),
         compiled_learn,
@@ -195,7 +203,7 @@ def _learn_apart_until_freeze(
     replay: Replay,
     *rest: Array,
 ) -> tuple[AgentState | seeds.Apart, None, Metrics]:
-    if state.frozen is not None:
+    if isinstance(state, AgentState):
         return of_all(state, priorities, replay, *rest)
     state, metrics = seeds.learn_apart(of_each, state, replay, *rest)
     return state, None, metrics

@@ -178,7 +178,7 @@ def lift(one: Programs) -> Programs:
 
 def learn_apart(
     one: Callable[..., tuple[AgentState, Metrics]],
-    state: AgentState | Apart,
+    state: Apart,
     replay: Replay,
     key: Key,
     *shared: Array,
@@ -193,8 +193,7 @@ def learn_apart(
         key: [S].
         shared: what is the same for all.
     """
-    states = state.each if isinstance(state, Apart) else apart(state).each
-    learned = [one(own, replay, key, np.int32(i), *shared) for i, own in enumerate(states)]
+    learned = [one(own, replay, key, np.int32(i), *shared) for i, own in enumerate(state.each)]
     states, metrics = zip(*learned, strict=True)
     return Apart(states), jax.tree.map(lambda *x: jnp.stack(x), *metrics)
 

@@ -135,8 +135,9 @@ def test_learning_in_a_loop_as_on_an_accelerator_is_learning_apart(two):
     replay = filled(replay_lib.init(20, freezing.plan(config, agent, spec).frame_row))
     shared = np.int32(0), np.float32(0)
     in_loop, _, expected = jax.jit(several.learn)(state, replay, keys, *shared)
-    learn = dispatch.compile_functions(config, agent, spec).learn
-    learned, _, metrics = learn(state, None, replay, keys, *shared)
+    functions = dispatch.compile_functions(config, agent, spec)
+    state = functions.place(state, replay, functions.empty_stack(2))[0]
+    learned, _, metrics = functions.learn(state, None, replay, keys, *shared)
     assert isinstance(learned, seeds.Apart)
     np.testing.assert_allclose(metrics.values, expected.values, rtol=1e-4, atol=1e-5)
     for x, y in zip(*map(jax.tree.leaves, (seeds.together(learned), in_loop)), strict=True):
