@@ -128,12 +128,13 @@ def lowered(config: Config, where: SingleDeviceSharding) -> Iterator[tuple[str, 
         scale = quantise.scale_shape(plan.latent_row.obs, config.num_seeds > 1)
         latents = latents.replace(scale=placed(scale))
     for phase, state, replay in (
-        ("pixels", placed(pixel_state), frames),
-        (f"latents, {dtype}", placed(latent_state), latents),
+        ("pixels", pixel_state, frames),
+        (f"latents, {dtype}", latent_state, latents),
     ):
-        apart = replay.replace(priorities=None)
-        learning = state, replay.priorities, apart, key, number, beta
-        yield f"{phase}/update", functions.learn.lower(*learning)
+        state = placed(jax.eval_shape(functions.place, state, replay, stack)[0])
+        learning = state, replay.priorities, replay.replace(priorities=None), key, number, beta
+        whose = " of each" if isinstance(state, seeds.Apart) else ""
+        yield f"{phase}/update{whose}", functions.learn.lower(*learning)
         acting = state, replay, stack, seen, key, number
         yield f"{phase}/act", functions.act_and_store.lower(*acting, random=False)
     age = placed(np.zeros(_IMAGES // config.num_copies, np.int32))

@@ -148,7 +148,7 @@ def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:
     compiled_learn: Any = learning(learn, donate_argnames=("state", "priorities"))
     if seeds.apart_until_freeze(config.num_seeds):
         of_each = learning(learn_one, donate_argnames="state")
-        compiled_learn = functools.partial(_learn_apart_until_freeze, of_each, compiled_learn)
+        compiled_learn = _LearnApartUntilFreeze(of_each, compiled_learn)
     frames_shape = (config.frame_stack, math.prod(spec.obs_shape))
     return Functions(
         compiled(of_run.init),
@@ -195,18 +195,32 @@ def _largest_array(config: Config, agent: Agent, spec: EnvSpec) -> int:
     return 4 * config.batch_size * max(view.size, *sizes)
 
 
-def _learn_apart_until_freeze(
-    of_each: Callable,
-    of_all: Callable,
-    state: AgentState | seeds.Apart,
-    priorities: None,
-    replay: Replay,
-    *rest: Array,
-) -> tuple[AgentState | seeds.Apart, None, Metrics]:
-    if isinstance(state, AgentState):
-        return of_all(state, priorities, replay, *rest)
-    state, metrics = seeds.learn_apart(of_each, state, replay, *rest)
-    return state, None, metrics
+class _LearnApartUntilFreeze(NamedTuple):
+    """`Functions.learn` of several learners whose states are `Apart` before the freeze."""
+
+    of_one: jax.stages.Wrapped
+    of_all: jax.stages.Wrapped
+
+    def __call__(
+        self, state: AgentState | seeds.Apart, priorities: None, replay: Replay, *rest: Array
+    ) -> tuple[AgentState | seeds.Apart, None, Metrics]:
+        if isinstance(state, AgentState):
+            return self.of_all(state, priorities, replay, *rest)
+        state, metrics = seeds.learn_apart(self.of_one, state, replay, *rest)
+        return state, None, metrics
+
+    def lower(
+        self,
+        state: AgentState | seeds.Apart,
+        priorities: None,
+        replay: Replay,
+        key: Key,
+        *counters: Array,
+    ) -> jax.stages.Lowered:
+        """The program of all, or that of one which is called for each."""
+        if isinstance(state, AgentState):
+            return self.of_all.lower(state, priorities, replay, key, *counters)
+        return self.of_one.lower(state.each[0], replay, key, np.int32(0), *counters)
 
 
 def _shardings(batch_size: int) -> tuple[NamedSharding, NamedSharding]:

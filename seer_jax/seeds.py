@@ -13,8 +13,9 @@ convolutions would be grouped ones, which are slow. What is left after the freez
 one matmul serves all.
 Acting, on a picture or a few, is batched on accelerators, whose time goes into starting kernels.
 
-On a CPU, one learner's update before the freeze keeps all cores busy, and cutting its state out of
-those of all would come on top: there the states are `Apart` until the freeze.
+On a CPU or a TPU, one learner's update before the freeze keeps all of it busy, and cutting its
+state out of those of all would come on top (by a TPU's compiler nearly as long as the update): on a
+single one the states are `Apart` until the freeze.
 
 Where there are several devices, each takes an equal part of the learners. They never communicate.
 """
@@ -105,7 +106,7 @@ def shardings(devices: Mesh, parts: PyTree) -> PyTree:
 
 def apart_until_freeze(num_seeds: int) -> bool:
     """Whether the states of learners are `Apart` until the freeze."""
-    return num_seeds > 1 and mesh(num_seeds) is None and not _on_accelerator()
+    return num_seeds > 1 and mesh(num_seeds) is None and jax.default_backend() != "gpu"
 
 
 def spread(devices: Mesh | None, program: Callable, arguments: PyTree, results: PyTree) -> Callable:
