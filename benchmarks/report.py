@@ -164,7 +164,7 @@ def tpu(folder: pathlib.Path) -> Iterator[str]:
         for name, r in read(path).items():
             mib = [f"{r[f'{which}_bytes'] / 2**20:,.0f}" for which in ("temporary", "argument")]
             ms = f"{r['value'] / TPU_HERTZ * 1e3:.2f}"
-            rows.append([path.stem.removeprefix("tpu_"), *name.split("/"), ms, *mib])
+            rows.append([path.stem.removeprefix("tpu_"), *name.rsplit("/", 2), ms, *mib])
     header = ["run", "task", "phase", "program", "ms, estimated", "temporary, MiB"]
     yield from table([*header, "arguments, MiB"], rows)
 

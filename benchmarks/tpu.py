@@ -1,15 +1,15 @@
 """What the TPU's compiler makes of a run's programs, where there is no TPU.
 
-    pip install libtpu==0.0.50.1
-    python -m benchmarks.tpu --json=tpu.json
+    pip install -c constraints.txt -e '.[atari,tpu]'
+    python -m benchmarks.tpu --json=tpu_paper.json
     python -m benchmarks.tpu --tasks walker_walk --num_seeds=8
 
 Compiles for one v5e, ahead of time: the update, and acting and storing, before and after the
-freeze, and the encoding of replay at the freeze. The compiler says what memory a program needs
-beside its arguments, and estimates the cycles of each operation. Their sum counts a loop's body as
-often as it runs, once where that is not known (drawing again what was no valid start), and the
-dearer of two branches (the actor's step). It is an estimate of what the device computes: nothing
-here has run.
+freeze, and the encoding of replay at the freeze. The compiler, for Linux on x86-64, says what
+memory a program needs beside its arguments, and estimates the cycles of most operations, though not
+of copies between its memories. Their sum counts a loop's body as often as it runs, once where that
+is not known (drawing again what was no valid start), and the dearer of two branches (the actor's
+step). So it is an estimate of what the device computes: nothing here has run.
 """
 
 import argparse
@@ -30,24 +30,24 @@ from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
 from benchmarks import measure, report
-from seer_jax import build, dispatch, freezing, presets, quantise, seeds
+from seer_jax import build, dispatch, freezing, presets, quantise, seeds, train
 from seer_jax import replay as replay_lib
 from seer_jax.config import Config
 from seer_jax.types import PyTree, Row, TimeStep, UserError, first_line
 
 _TOPOLOGY = "v5e:2x2"  # the smallest that can be described
-_IMAGES = 128  # encoded at a time at the freeze
 
 
-def device() -> SingleDeviceSharding:
-    """Where arrays of a TPU that is not there lie.
+def described_device() -> SingleDeviceSharding:
+    """A v5e as its compiler describes it: where the arrays of programs would lie.
 
     Raises:
         UserError: if its compiler is not installed, or in use.
     """
     found = importlib.util.find_spec("libtpu")
     if found is None or found.origin is None:
-        raise UserError("The TPU's compiler is missing: pip install libtpu==0.0.50.1")
+        install = "pip install -c constraints.txt -e '.[tpu]'"
+        raise UserError(f"The TPU's compiler is missing: {install}")
     described = {
         "TPU_LIBRARY_PATH": str(pathlib.Path(found.origin).with_name("libtpu.so")),
         "TPU_SKIP_MDS_QUERY": "1",  # of a cloud machine's description
@@ -55,9 +55,9 @@ def device() -> SingleDeviceSharding:
         "TPU_WORKER_HOSTNAMES": "localhost",
         "TPU_WORKER_ID": "0",
     }
-    os.environ.update(described)
     try:
-        topology = topologies.get_topology_desc(_TOPOLOGY, platform="tpu")
+        with mock.patch.dict(os.environ, described):
+            topology = topologies.get_topology_desc(_TOPOLOGY, platform="tpu")
     except jax.errors.JaxRuntimeError as error:  # as where another process compiles with it
         raise UserError(f"The TPU's compiler cannot be used now: {first_line(error)}") from error
     return SingleDeviceSharding(topology.devices[0])
@@ -86,10 +86,6 @@ def cycles(program: str) -> int:
             loops[name].append((loop[1], loop[2]))
         if chosen := re.search(r"branch_computations=\{(.*?)\}", line):
             branches[name].append([branch.strip(" %") for branch in chosen[1].split(",")])
-        if chosen := re.search(
-            r"true_computation=%?([\w.\-]+), false_computation=%?([\w.\-]+)", line
-        ):
-            branches[name].append(list(chosen.groups()))
 
     def total(name: str) -> int:
         of_loops = sum(times.get(until, 1) * total(body) for until, body in loops[name])
@@ -110,10 +106,10 @@ def lowered(config: Config, where: SingleDeviceSharding) -> Iterator[tuple[str, 
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), tree)
 
     key = placed(jax.eval_shape(lambda: seeds.keys(config.seeds)))
-    number, beta = placed(np.int32(0)), placed(np.float32(0))
+    count, beta = placed(np.int32(0)), placed(np.float32(0))
     stack = placed(jax.eval_shape(lambda: functions.empty_stack(n)))
-    numbers, pixels = np.zeros(n, np.float32), np.zeros((n, *env.spec.obs_shape), np.uint8)
-    seen = placed(TimeStep(np.zeros(n, np.int32), numbers, numbers, pixels))
+    reward, pixels = np.zeros(n, np.float32), np.zeros((n, *env.spec.obs_shape), np.uint8)
+    seen = placed(TimeStep(np.zeros(n, np.int32), reward, reward, pixels))
     pixel_state = jax.eval_shape(functions.init, key)
     latent_state = jax.eval_shape(agent.freeze, pixel_state)
 
@@ -132,32 +128,40 @@ def lowered(config: Config, where: SingleDeviceSharding) -> Iterator[tuple[str, 
         (f"latents, {dtype}", latent_state, latents),
     ):
         state = placed(jax.eval_shape(functions.place, state, replay, stack)[0])
-        learning = state, replay.priorities, replay.replace(priorities=None), key, number, beta
-        whose = " of each" if isinstance(state, seeds.Apart) else ""
-        yield f"{phase}/update{whose}", functions.learn.lower(*learning)
-        acting = state, replay, stack, seen, key, number
+        bare = replay.replace(priorities=None)
+        if isinstance(state, seeds.Apart):
+            of_one = state.each[0], bare, key, count, count, beta
+            yield f"{phase}/update of each", functions.learn.of_one.lower(*of_one)
+        else:
+            learning = state, replay.priorities, bare, key, count, beta
+            yield f"{phase}/update", functions.learn.lower(*learning)
+        acting = state, replay, stack, seen, key, count
         yield f"{phase}/act", functions.act_and_store.lower(*acting, random=False)
-    age = placed(np.zeros(_IMAGES // config.num_copies, np.int32))
-    encoding = placed(latent_state), frames, age, key, number
+    age = placed(np.zeros(train.chunk(config, n // config.num_seeds), np.int32))
+    encoding = placed(latent_state), frames, age, key, count
     yield "freeze/encode", functions.encode_rows.lower(*encoding)
 
 
-def compiled(config: Config, where: SingleDeviceSharding) -> Iterator[dict[str, Any]]:
+def compiled(config: Config, where: SingleDeviceSharding) -> list[dict[str, Any]]:
     """A record of each program of a run."""
+    records = []
     # The package asks JAX what it computes on.
     with mock.patch.object(jax, "default_backend", return_value="tpu"):
         for name, program in lowered(config, where):
             start = time.perf_counter()
             made = program.compile()
             memory = made.memory_analysis()
-            yield {
-                "name": f"{config.task}/{name}",
-                "unit": "cycles",
-                "value": cycles(made.as_text()),
-                "temporary_bytes": memory.temp_size_in_bytes,
-                "argument_bytes": memory.argument_size_in_bytes,
-                "compile_seconds": time.perf_counter() - start,
-            }
+            records.append(
+                {
+                    "name": f"{config.task}/{name}",
+                    "unit": "cycles",
+                    "value": cycles(made.as_text()),
+                    "temporary_bytes": memory.temp_size_in_bytes,
+                    "argument_bytes": memory.argument_size_in_bytes,
+                    "compile_seconds": time.perf_counter() - start,
+                }
+            )
+    return records
 
 
 @measure.plain_refusals
@@ -167,11 +171,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--tasks", nargs="+", default=["walker_walk", "Alien"])
     parser.add_argument("--preset", default="paper")
     parser.add_argument("--num_seeds", type=measure.count, default=1)
-    parser.add_argument("--latent_dtype", help="the preset's by default")
+    dtypes = ["float32", "bfloat16", "int8", "uint8"]
+    parser.add_argument("--latent_dtype", choices=dtypes, help="the preset's by default")
     measure.add_arguments(parser)
     args = parser.parse_args(argv)
     jax.config.update("jax_platforms", "cpu")  # would look for a TPU with its compiler there
-    where, records = device(), []
+    where, records = described_device(), []
     print(f"{'':42}{'ms':>9}{'temporary, MiB':>16}{'arguments, MiB':>16}{'to compile, s':>15}")
     for task in args.tasks:
         config = presets.for_task(build.parse_task(task), args.preset)

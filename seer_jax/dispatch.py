@@ -37,8 +37,8 @@ class Functions(NamedTuple):
     """Compiled programs. What comes back changed is donated.
 
     init(key) -> state
-    place(state, replay, stack) -> the same as the programs return them, spread over devices, or
-        states `Apart`: else these would be compiled once more for what they return
+    place(state, replay, stack) -> the same, spread over devices or states `Apart`, as the programs
+        return them: none is then compiled for two layouts
     empty_stack(N) -> stack u8[N, k, H*W*C]
     act_and_store(state, replay, stack, timestep, key, iteration, random=)
         -> action, replay, stack, metrics
@@ -208,19 +208,6 @@ class _LearnApartUntilFreeze(NamedTuple):
             return self.of_all(state, priorities, replay, *rest)
         state, metrics = seeds.learn_apart(self.of_one, state, replay, *rest)
         return state, None, metrics
-
-    def lower(
-        self,
-        state: AgentState | seeds.Apart,
-        priorities: None,
-        replay: Replay,
-        key: Key,
-        *counters: Array,
-    ) -> jax.stages.Lowered:
-        """The program of all, or that of one which is called for each."""
-        if isinstance(state, AgentState):
-            return self.of_all.lower(state, priorities, replay, key, *counters)
-        return self.of_one.lower(state.each[0], replay, key, np.int32(0), *counters)
 
 
 def _shardings(batch_size: int) -> tuple[NamedSharding, NamedSharding]:

@@ -10,7 +10,7 @@ Sampling is uniform, or proportional to priorities if the replay has them (arXiv
 import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -20,7 +20,7 @@ import numpy as np
 from seer_jax import quantise
 from seer_jax.types import FIRST, LAST, Array, InPieces, Key, PyTree, Row, StackPad, Transition
 
-_TILE = 128  # numbers in a row of a TPU's tiles
+_TILE = 128  # numbers in a row of a TPU's tile
 _PART = 32  # priorities summed together, and such sums: see `_draw_by_priority`
 
 
@@ -67,7 +67,7 @@ def add(replay: Replay, row: Row) -> Replay:
     capacity = get_capacity(replay)
 
     def write(all_rows: Array, x: Array) -> Array:
-        x = _padded(x.astype(all_rows.dtype), all_rows.shape[-1])
+        x = x.astype(all_rows.dtype)  # frames may be narrower than the ring, see `_in_ring`
         return jax.lax.dynamic_update_index_in_dim(all_rows, x, replay.position, 0)
 
     priorities = replay.priorities
@@ -93,18 +93,18 @@ def write_rows(rows: PyTree, part: PyTree, start: Array | int) -> PyTree:
 @functools.partial(jax.jit, donate_argnums=0)
 def _write_at(ring: Array, part: Array, at: Array) -> Array:
     """Writes rows to slots `at`, in place; those beyond the ring are dropped."""
-    return ring.at[at].set(_padded(part, ring.shape[-1]), mode="drop")
+    return ring.at[at, ..., : part.shape[-1]].set(part, mode="drop")
 
 
 def trimmed(replay: Replay, row: Row) -> Replay:
     """The same as numpy arrays, of the rows held alone, each as large as `row` (arrays or
     ShapeDtypeStructs with leading N): a ring that is not full lies at the start of its arrays."""
     held = int(replay.size)
-    cut: Callable[..., PyTree] = lambda x, like: np.asarray(x)[:held, ..., : like.shape[-1]]
-    priorities = replay.priorities
-    if priorities is not None:
-        priorities = priorities._replace(values=cut(priorities.values, row.reward))
+    cut = lambda x, like: np.asarray(x)[:held, ..., : like.shape[-1]]
     rows = jax.tree.map(cut, replay.rows, row)
+    priorities: Any = replay.priorities
+    if priorities is not None:
+        priorities = priorities._replace(values=np.asarray(priorities.values)[:held])
     return jax.device_get(replay.replace(rows=rows, priorities=priorities))
 
 
@@ -159,18 +159,16 @@ def replay_bytes(replay: Replay) -> int:
 
 
 def _in_ring(row: Row) -> Row:
-    """Shapes and dtypes of a row in the ring. On a TPU frames u8[N, H*W*C] fill whole tiles there:
-    else its compiler may lay them out so that each draw first copies the ring."""
-    if jax.default_backend() != "tpu" or getattr(row.obs, "ndim", None) != 2:
+    """Shapes and dtypes of a row in the ring. On a TPU frames u8[N, H*W*C] are followed by zeros
+    there, up to whole rows of its tiles: else its compiler may lay the ring out so that each draw
+    first copies all of it."""
+    # Latents have an axis of copies besides.
+    frames = getattr(row.obs, "ndim", None) == 2 and row.obs.dtype == jnp.uint8
+    if jax.default_backend() != "tpu" or not frames:
         return row
     num_envs, pixels = row.obs.shape
     width = -(-pixels // _TILE) * _TILE
     return row._replace(obs=jax.ShapeDtypeStruct((num_envs, width), row.obs.dtype))
-
-
-def _padded(x: Array, width: int) -> Array:
-    """Numbers [..., n], and zeros up to `width`."""
-    return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, width - x.shape[-1])])
 
 
 def slot(replay: Replay, age: Array) -> Array:

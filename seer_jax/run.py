@@ -248,8 +248,6 @@ def run(config: Config) -> int:
                 read_encoder()
         make_eval_env = lambda: build.make_eval_env(config)
         with held_logdir(config) as logdir:
-            if jax.default_backend() == "tpu":
-                print("Compiling for a TPU takes minutes: JAX_COMPILATION_CACHE_DIR keeps it.")
             train.train(config, logdir, env, make_eval_env, agent, read_encoder=read_encoder)
     except train.Interrupted as stopped:
         print(f"seer_jax: {stopped} The same command resumes.", file=sys.stderr)

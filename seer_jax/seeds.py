@@ -252,8 +252,8 @@ def _run(program: Callable, step: Array, learner: AgentState, *own: PyTree) -> A
 
 def _unroll() -> int:
     """How many learners are written out: compiling them takes its time, but a GPU takes a sixth
-    longer for a loop (three learners of `paper`, H100). A CPU is faster with one, and for a TPU a
-    loop is compiled in a third of the time for a tenth of its estimated cycles (four of `quick`).
+    longer for a loop (three learners of `paper`, H100). A CPU is faster with one. For a TPU a loop
+    of four is compiled in a third of the time and takes a tenth longer, by its compiler's estimate.
     """
     return 4 if jax.default_backend() == "gpu" else 1
 

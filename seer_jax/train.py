@@ -367,7 +367,7 @@ class Run:
                 encode,
                 row=self.sizes.latent_row,
                 capacity=self.sizes.latent_capacity,
-                chunk=max(1, _CHUNK_IMAGES // (self.config.num_copies * self.num_envs())),
+                chunk=chunk(self.config, self.num_envs()),
                 several=self.config.num_seeds > 1,
                 init=self.init_replay,
             )
@@ -533,6 +533,7 @@ class Run:
         return restored is None
 
     def place(self) -> None:
+        """Lays the arrays of the run out as the programs return them."""
         arrays = self.state, self.replay, self.stack
         self.state, self.replay, self.stack = self.functions.place(*arrays)
 
@@ -605,6 +606,11 @@ class Run:
         self.checkpoints.close()
         if self.eval_env is not None:
             self.eval_env.close()
+
+
+def chunk(config: Config, num_envs: int) -> int:
+    """Rows of a learner with so many environments that are encoded at a time at the freeze."""
+    return max(1, _CHUNK_IMAGES // (config.num_copies * num_envs))
 
 
 def run_episodes(

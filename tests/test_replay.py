@@ -582,7 +582,7 @@ def test_what_acting_sees_is_what_replay_reads(pad):
 
 
 @pytest.mark.parametrize("pieces", [None, 3])
-def test_frames_fill_whole_tiles_on_a_tpu_and_in_no_checkpoint(monkeypatch, pieces):
+def test_frames_are_filled_up_on_a_tpu_but_not_where_they_are_saved(monkeypatch, pieces):
     rows = play(fake_env(num_envs=2, lengths=(3, 1, 4)), 12)
     replay = fill(rows, CAPACITY)
     held = replay_lib.trimmed(replay, rows[0])

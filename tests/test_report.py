@@ -59,8 +59,13 @@ def test_growth_has_both_phases_of_a_point_in_a_row(tmp_path, capsys):
 
 
 def test_the_committed_records_make_tables(capsys):
-    titles = {"update_": "Updates", "loop_": "The loop", "conv": "Convolutions", "memory": "Memory"}
-    titles["tpu_"] = "Compiled for a TPU"
+    titles = {
+        "update_": "Updates",
+        "loop_": "The loop",
+        "conv": "Convolutions",
+        "memory": "Memory",
+        "tpu_": "Compiled for a TPU",
+    }
     for folder in (x for x in report.RESULTS.iterdir() if x.is_dir()):
         report.main([str(folder)])
         out = capsys.readouterr().out
@@ -83,3 +88,11 @@ def test_replay_has_a_line_for_each_agent_and_phase(tmp_path, capsys):
     )
     report.main([str(tmp_path)])
     assert "| rainbow | latents | 1,000 | 2,320 | 2 | 2 | 2 | 2 |" in capsys.readouterr().out
+
+
+def test_programs_of_a_tpu_are_in_ms_of_its_clock(tmp_path, capsys):
+    one = {"temporary_bytes": 2**20, "argument_bytes": 2**30, "unit": "cycles", "value": 3_000_000}
+    write(tmp_path / "tpu_paper.json", {"name": "gymnasium:a/B-v0/pixels/update", **one})
+    report.main([str(tmp_path)])
+    out = capsys.readouterr().out
+    assert "| paper | gymnasium:a/B-v0 | pixels | update | 2.00 | 1 | 1,024 |" in out
