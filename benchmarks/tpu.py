@@ -133,8 +133,9 @@ def lowered(config: Config, where: SingleDeviceSharding) -> Iterator[tuple[str, 
             of_one = state.each[0], bare, key, count, count, beta
             yield f"{phase}/update of each", functions.learn.of_one.lower(*of_one)
         else:
+            learn = getattr(functions.learn, "of_all", functions.learn)
             learning = state, replay.priorities, bare, key, count, beta
-            yield f"{phase}/update", functions.learn.lower(*learning)
+            yield f"{phase}/update", learn.lower(*learning)
         acting = state, replay, stack, seen, key, count
         yield f"{phase}/act", functions.act_and_store.lower(*acting, random=False)
     age = placed(np.zeros(train.chunk(config, n // config.num_seeds), np.int32))
