@@ -5,8 +5,7 @@
 Each method changes a thing or two about `quick`, which keeps K = 4 crops of the convolutions'
 features in 8 bits from step 12,500 of 15,000 on. What the others change about latents they do from
 step 10,000 on, where it shows more. All of it acts from the freeze on, so each seed runs once
-without a freeze and copies of it freeze, as in experiments.freezing_step; freezing steps are
-multiples of --checkpoint_every.
+without a freeze and copies of it freeze, as in experiments.freezing_step.
 
 cartpole_swingup, one core of an AMD EPYC (Zen 3) each: 20 minutes a seed without a freeze, 1 to 5
 for each copy. docs/results.md says what came out.

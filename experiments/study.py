@@ -17,6 +17,7 @@ import dataclasses
 import fcntl
 import functools
 import json
+import math
 import os
 import pathlib
 import queue
@@ -28,6 +29,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from benchmarks import measure
 from seer_jax import config as config_lib
@@ -56,8 +58,8 @@ class Study:
     """The one that is run if none is named."""
     preset: str
     copies_of: str | None = None
-    """A method that never freezes, if the others differ from it only in when and how they freeze.
-    As runs are the same until then, the others begin as copies of its run."""
+    """A method, if the others differ from it only in when and how they freeze. As runs are the same
+    until then, the others begin as copies of its run: best one that freezes late or never."""
     source: str | None = None
     """A task that each seed is trained on first, by the preset; `{source}` in the flags of a method
     is the folder of that run."""
@@ -82,43 +84,53 @@ def train(command: list[str], logdir: pathlib.Path, core: int | None) -> None:
 
 
 def copy_until_freeze(source: pathlib.Path, config: Config) -> None:
-    """Makes the folder of a run as it is just before it freezes.
+    """Makes the folder of a run out of another's that is the same until one of the two freezes.
+
+    The copy begins at the newest checkpoint before that, on which it may freeze itself, and from
+    the start if there is none.
 
     Args:
-        source: folder of the same run without a freeze, with a checkpoint of the freezing step.
+        source: folder of the other run.
         config: of the run to make; nothing happens if its folder is there.
-
-    Raises:
-        UserError: if there is no such checkpoint.
     """
     logdir, freeze_step = pathlib.Path(config.logdir), config.freeze_step
+    assert freeze_step != "auto", "what it looks at is only in its own checkpoints"
     if logdir.exists():
+        return
+    own = config.num_steps if freeze_step == "never" else freeze_step
+    last = min(own, _frozen_at(source) - 1)
+    kept = [int(x.name) for x in (source / "checkpoints").glob("*") if x.name.isdigit()]
+    step = max((step for step in kept if step <= last), default=None)
+    if step is None:
         return
     copy = logdir.with_name(logdir.name + ".tmp")
     shutil.rmtree(copy, ignore_errors=True)
-    checkpoint = pathlib.Path("checkpoints", str(freeze_step))
-    if not (source / checkpoint).exists():
-        raise UserError(
-            f"{source} has no checkpoint of step {freeze_step}: freeze at a multiple of "
-            f"--checkpoint_every, {config.checkpoint_every} there."
-        )
-    assert isinstance(freeze_step, int)
+    checkpoint = pathlib.Path("checkpoints", str(step))
     shutil.copytree(source / checkpoint, copy / checkpoint)
     config_lib.write(config, copy)
-    # Of the step itself the copy makes its own evaluation, with the encoder frozen.
+    # Where it freezes at once, the copy makes its own evaluation, with the encoder frozen.
+    evaluated = step - 1 if step == freeze_step else step
     lines = (source / "eval.csv").read_text().splitlines(keepends=True)
-    until = [line for line in lines[1:] if int(line.split(",")[0]) < freeze_step]
+    until = [line for line in lines[1:] if int(line.split(",")[0]) <= evaluated]
     (copy / "eval.csv").write_text("".join(lines[:1] + until))
-    with (source / "metrics.jsonl").open() as file, (copy / "metrics.jsonl").open("w") as kept:
-        for line in file:
-            metrics = json.loads(line)
+    with (copy / "metrics.jsonl").open("w") as file:
+        for metrics in _metrics(source):
             evaluates = any(name.startswith("eval/") for name in metrics)
-            last_allowed = freeze_step - 1 if evaluates else freeze_step
-            if metrics["step"] <= last_allowed:
-                kept.write(line)
+            if metrics["step"] <= (evaluated if evaluates else step):
+                file.write(json.dumps(metrics) + "\n")
     if (context := _context_file(source)).exists():
         shutil.copyfile(context, _context_file(logdir))
     copy.rename(logdir)
+
+
+def _frozen_at(logdir: pathlib.Path) -> float:
+    """The step at which a run froze, or infinity."""
+    return min((x["step"] for x in _metrics(logdir) if "freeze/step" in x), default=math.inf)
+
+
+def _metrics(logdir: pathlib.Path) -> Iterator[dict[str, Any]]:
+    with (logdir / "metrics.jsonl").open() as file:
+        yield from map(json.loads, file)
 
 
 def context_of(
@@ -322,14 +334,6 @@ class Runs:
                 transfer.check(source, config)
             if config.num_seeds > 1:
                 raise UserError("A study's runs have a seed each: give --seeds, not --num_seeds.")
-            step, every = config.freeze_step, config.checkpoint_every
-            if self.study.copies_of in (None, method) or not isinstance(step, int):
-                continue
-            if step % every or step >= config.num_steps:
-                raise UserError(
-                    f"{method} freezes a copy at step {step}: choose a multiple of "
-                    f"checkpoint_every={every} below num_steps={config.num_steps}."
-                )
 
     def made(self, row: dict[str, str]) -> bool:
         """Whether a row of results is of the run that the study would make."""

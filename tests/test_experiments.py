@@ -28,7 +28,6 @@ from experiments.study import Runs, copy_until_freeze, read, run_study
 from seer_jax import config as config_lib
 from seer_jax import run
 from seer_jax.config import is_atari
-from seer_jax.types import UserError
 from tests import runs
 
 
@@ -233,19 +232,67 @@ def copied(tmp_path_factory):
     return folder
 
 
-def test_a_copy_that_freezes_is_the_run_that_froze(copied, tmp_path):
-    """A run without a freeze, copied at step 40 and frozen there, ends as one from the start."""
-    assert run.main([*runs.TINY, SMALL_REPLAY, f"--logdir={tmp_path}/frozen"]) == 0
-    copy = copied / "freezing_step" / "cartpole_swingup-quick-40-s0"
-    frozen = tmp_path / "frozen"
+def test_copies_are_recorded_from_their_first_step(copied):
+    assert [(row["method"], row["step"]) for row in read(copied / "results.csv")] == [
+        (method, str(step)) for method in ("40", "never") for step in (0, 20, 40, 60)
+    ]
+
+
+@pytest.mark.parametrize("freeze_step", ["40", "45"])
+def test_a_copy_that_freezes_is_the_run_that_froze(copied, tmp_path, freeze_step):
+    """Copied from a checkpoint at its freezing step, or from one before it."""
+    frozen, folder = tmp_path / "frozen", shutil.copytree(copied, tmp_path / "copied")
+    argv = [*runs.tiny_without("--freeze_step"), SMALL_REPLAY]
+    assert run.main([*argv, f"--freeze_step={freeze_step}", f"--logdir={frozen}"]) == 0
+    flags = runs.tiny_without("--preset", "--no_video", "--freeze_step")
+    study = ["--freeze_steps", freeze_step, "--seeds", "0", SMALL_REPLAY, *flags]
+    freezing_step.main([*study, f"--folder={folder}", f"--results={folder / 'more.csv'}"])
+    copy = folder / "freezing_step" / f"cartpole_swingup-quick-{freeze_step}-s0"
     (items, progress), (expected, expected_progress) = map(runs.read_checkpoint, (copy, frozen))
     runs.assert_same_arrays(items, expected)
     assert progress == expected_progress
     assert runs.read_evals(copy) == runs.read_evals(frozen)
-    assert runs.of(runs.read_metrics(copy), "freeze/step") == [(40, 40)]
-    assert [(row["method"], row["step"]) for row in read(copied / "results.csv")] == [
-        (method, str(step)) for method in ("40", "never") for step in (0, 20, 40, 60)
-    ]
+    froze_at = int(freeze_step)
+    assert runs.of(runs.read_metrics(copy), "freeze/step") == [(froze_at, froze_at)]
+
+
+@pytest.mark.parametrize(
+    ("source", "freeze_step", "begins_at"),
+    [
+        ("copies/cartpole_swingup-quick-never-s0", 40, [40]),
+        ("copies/cartpole_swingup-quick-never-s0", 45, [40]),
+        ("copies/cartpole_swingup-quick-never-s0", 5, []),
+        ("freezing_step/cartpole_swingup-quick-40-s0", "never", []),  # has none before its freeze
+    ],
+)
+def test_a_copy_begins_at_the_last_checkpoint_it_shares(
+    copied, tmp_path, source, freeze_step, begins_at
+):
+    copy = tmp_path / "copy"
+    config = config_lib.read(copied / source)
+    config = dataclasses.replace(config, freeze_step=freeze_step, logdir=str(copy))
+    copy_until_freeze(copied / source, config)
+    assert [int(x.name) for x in (copy / "checkpoints").glob("*")] == begins_at
+    assert copy.exists() == bool(begins_at)
+
+
+def test_copies_of_an_automatic_run_freeze_earlier_or_never(copied, tmp_path):
+    results = tmp_path / "results.csv"
+    flags = runs.tiny_without("--preset", "--no_video", "--freeze_step")
+    study = ["--freeze_steps", "40", "auto", "--freeze_latest=55", f"--folder={tmp_path}"]
+    freezing_step.main([*study, "--seeds", "0", f"--results={results}", SMALL_REPLAY, *flags])
+    ends = {row["method"]: row["return"] for row in read(results) if row["step"] == "60"}
+    assert ends.keys() == {"40", "auto", "never"}
+    name = "cartpole_swingup-quick-{}-s0".format
+    auto = runs.read_metrics(tmp_path / "copies" / name("auto"))
+    assert runs.of(auto, "freeze/step") == [(55, 55)]
+    for ours, theirs in (
+        (tmp_path / "freezing_step" / name("40"), copied / "freezing_step" / name("40")),
+        (tmp_path / "freezing_step" / name("never"), copied / "copies" / name("never")),
+    ):
+        items, expected = (runs.read_checkpoint(logdir)[0] for logdir in (ours, theirs))
+        for item in ("state", "replay", "env"):
+            runs.assert_same_arrays(items[item], expected[item])
 
 
 def test_a_copy_killed_after_its_first_evaluation_makes_it_once(copied, tmp_path):
@@ -305,24 +352,6 @@ def test_a_run_is_remembered_with_what_it_was_made_by(copied, tmp_path, monkeypa
     now = {row["method"]: row["commit"] for row in read(tmp_path / "results.csv")}
     commit = before[0]["commit"]
     assert now == {"never": commit, "40": f"{commit} then another"}
-
-
-@pytest.mark.parametrize("step", [7_000, 15_000, 17_500])
-def test_a_copy_can_freeze_only_where_its_source_keeps_a_checkpoint(tmp_path, capsys, step):
-    with pytest.raises(SystemExit):
-        freezing_step.main(["--freeze_steps", str(step), f"--results={tmp_path}/results.csv"])
-    assert "choose a multiple of checkpoint_every=2500 below num_steps=15000" in (
-        capsys.readouterr().err
-    )
-
-
-def test_a_copy_needs_a_checkpoint_of_its_step(tmp_path, trained):
-    config = dataclasses.replace(
-        config_lib.read(trained), freeze_step=15, logdir=str(tmp_path / "copy")
-    )
-    with pytest.raises(UserError, match="no checkpoint of step 15"):
-        copy_until_freeze(trained, config)
-    assert not (tmp_path / "copy").exists()
 
 
 def test_an_encoder_comes_to_rest_at_its_last_checkpoint(copied, tmp_path):
