@@ -71,9 +71,8 @@ def measure_point(name: str, config: Config, repeats: int) -> Iterator[dict[str,
         while run.progress.step < _ROWS:
             run.step()
         flops = run.agent.flops
-        of_row = (run.sizes.frame_row, run.sizes.latent_row)
         of_update = (flops.update, flops.update_frozen)
-        for phase, row, cost in zip(PHASES, of_row, of_update, strict=True):
+        for phase, replay, cost in zip(PHASES, run.plan, of_update, strict=True):
             if phase == "latents":
                 run.freeze()
             run.replay = filled(run.replay)
@@ -83,7 +82,7 @@ def measure_point(name: str, config: Config, repeats: int) -> Iterator[dict[str,
             yield measure.record(f"{name}/{phase}", timing, updates) | {
                 "analytic_flops": cost * config.batch_size * config.num_seeds,
                 # As many rows in both phases; `row` is of all learners.
-                "replay_bytes": config.replay_capacity * replay_lib.row_bytes(row),
+                "replay_bytes": config.replay_capacity * replay_lib.row_bytes(replay.row),
             }
 
 

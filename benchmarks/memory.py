@@ -88,8 +88,8 @@ def measure_run(rows: int) -> list[dict[str, Any]]:
         run.save()
         record("checkpoint of pixels", lambda: frames + learner_bytes(run) + step_bytes(run))
         run.freeze()
-        latents = run.sizes.latent_capacity * replay_lib.row_bytes(run.sizes.latent_row)
-        held = rows * replay_lib.row_bytes(run.sizes.latent_row)
+        row_bytes = replay_lib.row_bytes(run.plan.latents.row)
+        latents, held = run.plan.latents.capacity * row_bytes, rows * row_bytes
         record("freeze", lambda: max(frames + held, latents + held) + learner_bytes(run))
         for _ in range(_STEPS):
             run.step()

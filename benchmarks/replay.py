@@ -34,8 +34,7 @@ class Ring:
     def __init__(
         self, config: Config, agent: Agent, spec: EnvSpec, frozen: bool, rows: int
     ) -> None:
-        plan = freezing.plan(config, agent, spec)
-        row = plan.latent_row if frozen else plan.frame_row
+        row = freezing.plan(config, agent, spec).at(frozen).row
         self.row_bytes = replay_lib.row_bytes(row)
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), row)
         in_episode = jnp.full_like(zeros.step_type, MID)  # else the rows added end every window

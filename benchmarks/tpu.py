@@ -21,7 +21,7 @@ import pathlib
 import re
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 from unittest import mock
 
 import jax
@@ -32,8 +32,8 @@ from jax.sharding import SingleDeviceSharding
 from benchmarks import measure, report
 from seer_jax import build, dispatch, freezing, presets, quantise, seeds, train
 from seer_jax import replay as replay_lib
-from seer_jax.config import Config
-from seer_jax.types import PyTree, Row, TimeStep, UserError, first_line
+from seer_jax.config import Config, LatentDtype
+from seer_jax.types import PyTree, TimeStep, UserError, first_line
 
 _TOPOLOGY = "v5e:2x2"  # the smallest that can be described
 
@@ -113,15 +113,16 @@ def lowered(config: Config, where: SingleDeviceSharding) -> Iterator[tuple[str, 
     pixel_state = jax.eval_shape(functions.init, key)
     latent_state = jax.eval_shape(agent.freeze, pixel_state)
 
-    def replay_of(capacity: int, row: Row) -> Any:
+    def replay_of(phase: freezing.Phase) -> Any:
         prioritised = config.replay == "prioritised"
-        return placed(jax.eval_shape(lambda: replay_lib.init(capacity, row, prioritised)))
+        return placed(
+            jax.eval_shape(lambda: replay_lib.init(phase.capacity, phase.row, prioritised))
+        )
 
-    frames = replay_of(plan.frame_capacity, plan.frame_row)
-    latents = replay_of(plan.latent_capacity, plan.latent_row)
+    frames, latents = map(replay_of, plan)
     dtype = config.latent_dtype
     if dtype in quantise.LARGEST_CODE:
-        scale = quantise.scale_shape(plan.latent_row.obs, config.num_seeds > 1)
+        scale = quantise.scale_shape(plan.latents.row.obs, config.num_seeds > 1)
         latents = latents.replace(scale=placed(scale))
     for phase, state, replay in (
         ("pixels", pixel_state, frames),
@@ -172,7 +173,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--tasks", nargs="+", default=["walker_walk", "Alien"])
     parser.add_argument("--preset", default="paper")
     parser.add_argument("--num_seeds", type=measure.count, default=1)
-    dtypes = ["float32", "bfloat16", "int8", "uint8"]
+    dtypes = get_args(LatentDtype)
     parser.add_argument("--latent_dtype", choices=dtypes, help="the preset's by default")
     measure.add_arguments(parser)
     args = parser.parse_args(argv)

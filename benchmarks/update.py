@@ -38,11 +38,11 @@ class Phase:
     def __init__(self, config: Config, agent: Agent, spec: EnvSpec, frozen: bool) -> None:
         memory.keep_freed()  # as a run does
         self.functions = dispatch.compile_functions(config, agent, spec)
-        plan = freezing.plan(config, agent, spec)
+        row = freezing.plan(config, agent, spec).at(frozen).row
         self.state = jax.jit(agent.init)(jax.random.key(0))
         if frozen:
             self.state = agent.freeze(self.state)
-        self.replay = filled(replay_lib.init(_ROWS, plan.latent_row if frozen else plan.frame_row))
+        self.replay = filled(replay_lib.init(_ROWS, row))
         self.stack = self.functions.empty_stack(1)
         self.timestep = jax.device_put(
             TimeStep(

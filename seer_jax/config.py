@@ -13,6 +13,7 @@ from seer_jax.quantise import LARGEST_CODE
 from seer_jax.types import UserError
 
 Preset = Literal["paper", "quick", "atari100k"]
+LatentDtype = Literal["float32", "bfloat16", "uint8", "int8"]
 
 AGENTS: dict[str, type] = {"curl_sac": curl_sac.Config, "rainbow": rainbow.Config}
 
@@ -64,7 +65,7 @@ class Config:
     num_copies: int = 4
     """K, latents of independent random crops stored for each observation. For curl_sac; rainbow
     crops nothing and takes 1."""
-    latent_dtype: Literal["float32", "bfloat16", "uint8", "int8"] = "float32"
+    latent_dtype: LatentDtype = "float32"
     """How latents are stored. In 8 bits with a scale for each dimension, fixed at the freeze: uint8
     where latents are never negative (rainbow, and curl_sac with frozen_depth=convs), else int8."""
     data_parallel: bool = False

@@ -75,6 +75,8 @@ def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:
     share = lambda batch: batch
     devices = seeds.mesh(config.num_seeds)
     whose: Any = None  # how state, replay and stack are spread over devices
+    if devices is not None:
+        whose = seeds.shardings(devices, (seeds.STATE, seeds.REPLAY, seeds.LEARNERS))
     if config.data_parallel:
         whole, part = _shardings(config.batch_size)
         compiled = functools.partial(compiled, out_shardings=whole)
@@ -129,8 +131,6 @@ def compile_functions(config: Config, agent: Agent, spec: EnvSpec) -> Functions:
 
     # What of each argument and result belongs to single learners, where they share devices.
     own, shared = seeds.LEARNERS, seeds.SHARED
-    if devices is not None:
-        whose = seeds.shardings(devices, (seeds.STATE, seeds.REPLAY, own))
     spread = functools.partial(seeds.spread, devices)
     acting = (seeds.STATE, seeds.REPLAY, own, own, own, shared)
     act_and_store = spread(act_and_store, acting, (own, seeds.REPLAY, own, own))

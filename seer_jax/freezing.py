@@ -55,21 +55,23 @@ def encode_with_copies(
     )
 
 
-class Plan(NamedTuple):
-    """Shapes of replay before and after the freeze."""
-
-    frame_row: Row  # ShapeDtypeStructs, leading N
-    frame_capacity: int  # rows
-    latent_row: Row
-    latent_capacity: int
-
-
-class _Phase(NamedTuple):
+class Phase(NamedTuple):
     """Replay before the freeze, or after it."""
 
-    row: Row
+    row: Row  # ShapeDtypeStructs, leading N
     needed: int  # rows that the run can fill
     capacity: int  # rows that there is room for, of these
+
+
+class Plan(NamedTuple):
+    """Replay in both phases."""
+
+    pixels: Phase
+    latents: Phase
+
+    def at(self, frozen: bool) -> Phase:
+        """The one of an encoder that is frozen, or not."""
+        return self.latents if frozen else self.pixels
 
 
 def plan(config: Config, agent: Agent, spec: EnvSpec) -> Plan:
@@ -111,9 +113,9 @@ def plan(config: Config, agent: Agent, spec: EnvSpec) -> Plan:
     phases = []
     for row, steps in ((frame_row, frame_steps), (latent_row, config.num_steps)):
         needed = rows_of(steps, spec.episode_steps, envs)
-        phases.append(_Phase(row, needed, min(budget // replay_lib.row_bytes(row), needed)))
+        phases.append(Phase(row, needed, min(budget // replay_lib.row_bytes(row), needed)))
     _check_budget(config, spec, budget, phases[:1] if config.never_freezes else phases)
-    return Plan(frame_row, phases[0].capacity, latent_row, phases[1].capacity)
+    return Plan(*phases)
 
 
 def rows_of(steps: int, episode_steps: int | None, num_envs: int) -> int:
@@ -126,7 +128,7 @@ def rows_of(steps: int, episode_steps: int | None, num_envs: int) -> int:
     return steps + steps // (episode_steps or _SHORT_EPISODE) + 2
 
 
-def _check_budget(config: Config, spec: EnvSpec, budget: int, phases: list[_Phase]) -> None:
+def _check_budget(config: Config, spec: EnvSpec, budget: int, phases: list[Phase]) -> None:
     # An episode has one row more than steps; below min_rows `sample` may find nothing.
     episode = max((spec.episode_steps or 0) + 1, replay_lib.min_rows(config.agent.n_step))
     sizes = [replay_lib.row_bytes(phase.row) for phase in phases]

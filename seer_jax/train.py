@@ -153,7 +153,7 @@ class Run:
             self.folders = [logdir / f"seed{seed}" for seed in config.seeds]
             split = jax.vmap(split)
         self.keys = split(seeds.keys(config.seeds))
-        self.sizes = freezing.plan(config, agent, env.spec)
+        self.plan = freezing.plan(config, agent, env.spec)
         self.init_replay = functools.partial(seeds.empty_replay, config.num_seeds)
         self.metrics: list[Metrics] = []  # of the dispatches since the last report, on device
         # With freeze_step=auto until it freezes: the encoders of the last looks, newest last.
@@ -307,10 +307,10 @@ class Run:
             return
         if last is not None and last <= config.learning_starts and not config.encoder_from:
             say(f"The encoder freezes untrained: by step {last:,} there has been no update.")
-        frames, latents = self.sizes.frame_capacity, self.sizes.latent_capacity
+        frames, latents = self.plan.pixels.capacity, self.plan.latents.capacity
         if last is None or latents >= frames:
             return
-        row_bytes = replay_lib.row_bytes(self.sizes.latent_row) // config.num_seeds
+        row_bytes = replay_lib.row_bytes(self.plan.latents.row) // config.num_seeds
         say(
             f"Replay has room for {frames:,} rows of frames but for only {latents:,} of latents, "
             f"{row_bytes:,} bytes each: the freeze drops the oldest. --latent_dtype, fewer "
@@ -365,8 +365,8 @@ class Run:
             self.replay, quality, encoded = freezing.to_latents(
                 self.replay,
                 encode,
-                row=self.sizes.latent_row,
-                capacity=self.sizes.latent_capacity,
+                row=self.plan.latents.row,
+                capacity=self.plan.latents.capacity,
                 chunk=chunk(self.config, self.num_envs()),
                 several=self.config.num_seeds > 1,
                 init=self.init_replay,
@@ -503,11 +503,10 @@ class Run:
         """
         if not all(np.isfinite(x).all() for x in jax.device_get(jax.tree.leaves(self.state))):
             raise _diverged("A parameter or an optimiser's moment")
-        sizes = self.sizes
-        row = sizes.frame_row if self.phase() == "pixels" else sizes.latent_row
+        frozen = self.state.frozen is not None
         items = {
             "state": seeds.together(self.state),
-            "replay": replay_lib.trimmed(self.replay, row),
+            "replay": replay_lib.trimmed(self.replay, self.plan.at(frozen).row),
             "loop": {"stack": self.stack, "timestep": self.timestep, "looks": self.looks},
             "env": self.env.get_state(),
         }
@@ -540,9 +539,8 @@ class Run:
     def start(self) -> None:
         """Begins at step 0."""
         self.state = self.functions.init(self.keys.init)
-        empty = functools.partial(
-            self.init_replay, self.sizes.frame_capacity, self.sizes.frame_row, self.prioritised()
-        )
+        row, _, capacity = self.plan.pixels
+        empty = functools.partial(self.init_replay, capacity, row, self.prioritised())
         self.compile_update(jax.eval_shape(empty))
         self.replay = empty()
         self.stack = self.functions.empty_stack(self.env.spec.num_envs)
@@ -550,11 +548,11 @@ class Run:
 
     def resume(self, items: dict[str, checkpoint.Flat], saved: dict[str, Any]) -> None:
         """Goes on from the arrays and the counters of a checkpoint."""
-        state = jax.eval_shape(self.functions.init, self.keys.init)
-        capacity, row, scale = self.sizes.frame_capacity, self.sizes.frame_row, None
-        if saved.pop("phase") == "latents":
+        frozen = saved.pop("phase") == "latents"
+        row, _, capacity = self.plan.at(frozen)
+        state, scale = jax.eval_shape(self.functions.init, self.keys.init), None
+        if frozen:
             state = jax.eval_shape(self.agent.freeze, state)
-            capacity, row = self.sizes.latent_capacity, self.sizes.latent_row
             scale = quantise.scale_shape(row.obs, self.config.num_seeds > 1)
         self.metrics = [Metrics.pack(each) for each in saved.pop("metrics")]
         try:

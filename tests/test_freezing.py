@@ -416,20 +416,20 @@ def observation_bytes(row):
 def test_plan_of_a_small_memory():
     """The paper's 1,000 rows of frames; its 18.75 times as many latents, less the small columns."""
     sizes = plan(replay_capacity=1_000)
-    assert replay_lib.row_bytes(sizes.frame_row) == FRAME_ROW
-    assert replay_lib.row_bytes(sizes.latent_row) == LATENT_ROW
-    assert observation_bytes(sizes.frame_row) / observation_bytes(sizes.latent_row) == 18.75
-    assert sizes.frame_capacity == 1_000
-    assert sizes.latent_capacity == 1_000 * FRAME_ROW // LATENT_ROW == 18_574
+    assert replay_lib.row_bytes(sizes.pixels.row) == FRAME_ROW
+    assert replay_lib.row_bytes(sizes.latents.row) == LATENT_ROW
+    assert observation_bytes(sizes.pixels.row) / observation_bytes(sizes.latents.row) == 18.75
+    assert sizes.pixels.capacity == 1_000
+    assert sizes.latents.capacity == 1_000 * FRAME_ROW // LATENT_ROW == 18_574
 
 
 def test_plan_of_a_budget_in_bytes():
     budget = 64 * 2**20
     for text in ("64MiB", str(budget)):
         sizes = plan(replay_memory=text, replay_capacity=1)
-        assert sizes.frame_capacity == budget // FRAME_ROW
-        assert sizes.latent_capacity == budget // LATENT_ROW
-    for row, capacity in (sizes[:2], sizes[2:]):
+        assert sizes.pixels.capacity == budget // FRAME_ROW
+        assert sizes.latents.capacity == budget // LATENT_ROW
+    for row, _, capacity in sizes:
         replay = jax.eval_shape(functools.partial(replay_lib.init, capacity, row))
         held = replay.rows.reward.shape[0] * replay_lib.row_bytes(row)
         assert budget - replay_lib.row_bytes(row) < held <= budget
@@ -437,21 +437,21 @@ def test_plan_of_a_budget_in_bytes():
 
 def test_plan_with_half_as_wide_latents():
     sizes = plan(replay_capacity=1_000, latent_dtype="bfloat16")
-    assert sizes.latent_row.obs["actor"].dtype == jnp.bfloat16
-    assert sizes.latent_capacity == 1_000 * FRAME_ROW // (LATENT_ROW - 800) == 36_784
+    assert sizes.latents.row.obs["actor"].dtype == jnp.bfloat16
+    assert sizes.latents.capacity == 1_000 * FRAME_ROW // (LATENT_ROW - 800) == 36_784
 
 
 def test_plan_is_linear_in_environments_and_copies():
     sizes = plan(num_envs=3, num_copies=2, replay_capacity=3_000)
-    assert replay_lib.row_bytes(sizes.frame_row) == 3 * FRAME_ROW
-    assert replay_lib.row_bytes(sizes.latent_row) == 3 * (LATENT_ROW - 800)
+    assert replay_lib.row_bytes(sizes.pixels.row) == 3 * FRAME_ROW
+    assert replay_lib.row_bytes(sizes.latents.row) == 3 * (LATENT_ROW - 800)
 
 
 @pytest.mark.parametrize("budget", [dict(replay_capacity=1_000), dict(replay_memory="64MiB")])
 def test_each_of_several_learners_has_as_much_replay_as_one_alone(budget):
     alone, two = plan(**budget), plan(num_envs=2, num_seeds=2, **budget)
-    assert two.frame_capacity == alone.frame_capacity
-    assert two.latent_capacity == alone.latent_capacity
+    assert two.pixels.capacity == alone.pixels.capacity
+    assert two.latents.capacity == alone.latents.capacity
 
 
 @pytest.mark.parametrize(
@@ -460,7 +460,7 @@ def test_each_of_several_learners_has_as_much_replay_as_one_alone(budget):
 )
 def test_plan_has_no_room_that_the_run_cannot_fill(freeze_step, frame_steps):
     sizes = plan(replay_capacity=100_000, freeze_step=freeze_step)
-    for capacity, steps in ((sizes.frame_capacity, frame_steps), (sizes.latent_capacity, 80_000)):
+    for capacity, steps in ((sizes.pixels.capacity, frame_steps), (sizes.latents.capacity, 80_000)):
         rows = steps + steps // EPISODE  # a FIRST row for each episode
         assert rows <= capacity <= rows + 2
 
@@ -468,8 +468,8 @@ def test_plan_has_no_room_that_the_run_cannot_fill(freeze_step, frame_steps):
 def test_plan_where_episodes_vary_has_room_for_short_ones():
     """A FIRST row for each ten steps, not for each step, as if any could end an episode."""
     sizes = plan(episode_steps=None, replay_capacity=100_000)
-    assert sizes.frame_capacity == 10_000 + 1_000 + 2
-    assert sizes.latent_capacity == 80_000 + 8_000 + 2
+    assert sizes.pixels.capacity == 10_000 + 1_000 + 2
+    assert sizes.latents.capacity == 80_000 + 8_000 + 2
 
 
 @pytest.mark.parametrize("lengths", [(1,), (5,), (7,), (10, 40, 20)])
@@ -507,8 +507,8 @@ def test_plan_refuses_what_does_not_hold_an_episode(kwargs):
 
 
 def test_plan_accepts_one_episode():
-    assert plan(replay_capacity=EPISODE + 1).frame_capacity == EPISODE + 1
-    assert plan(episode_steps=None, replay_capacity=4).frame_capacity == 4
+    assert plan(replay_capacity=EPISODE + 1).pixels.capacity == EPISODE + 1
+    assert plan(episode_steps=None, replay_capacity=4).pixels.capacity == 4
 
 
 def test_plan_refuses_what_the_machine_does_not_have(monkeypatch):

@@ -132,7 +132,7 @@ def test_learning_in_a_loop_as_on_a_gpu_is_learning_apart(two):
     config, agent, spec, several = two
     keys = seeds.keys(config.seeds)
     state = several.init(keys)
-    replay = filled(replay_lib.init(20, freezing.plan(config, agent, spec).frame_row))
+    replay = filled(replay_lib.init(20, freezing.plan(config, agent, spec).pixels.row))
     shared = np.int32(0), np.float32(0)
     in_loop, _, expected = jax.jit(several.learn)(state, replay, keys, *shared)
     functions = dispatch.compile_functions(config, agent, spec)

@@ -531,7 +531,7 @@ def rewards(replay):
 @pytest.mark.parametrize("capacity", [10, 12, 50])
 def test_latents_have_room_for_fewer_as_many_or_more_rows(tmp_path, capacity):
     with open_run(tmp_path) as run:
-        run.sizes = run.sizes._replace(latent_capacity=capacity)
+        run.plan = run.plan._replace(latents=run.plan.latents._replace(capacity=capacity))
         step_to(run, 12)
         frames = rewards(run.replay)
         assert len(frames) == 12 and frames[-3:] == [201, 202, 203]
