@@ -4,8 +4,9 @@
     python -m benchmarks.report benchmarks/results/epyc-zen5-2cores
 
 A folder holds one machine's records, as the benchmarks' --json writes them: update_AGENT_ROUND.json
-and, taken in the same rounds, official.json with the seconds of the official code; loop_*.json,
-env_*.json, replay*.json, conv.json, memory.json, growth.json and tpu_*.json.
+and, taken in the same rounds, official.json with the seconds of the official code, which our
+bfloat16 (update_AGENT_bf16_1.json) is compared with too; loop_*.json, programs.json, env_*.json,
+replay*.json, conv.json, memory.json, growth.json and tpu_*.json.
 """
 
 import argparse
@@ -40,7 +41,8 @@ def table(header: list[str], rows: list[list[str]]) -> Iterator[str]:
 
 
 def updates(folder: pathlib.Path) -> Iterator[str]:
-    """Updates and acting beside the official code: medians over rounds, and every ratio."""
+    """Updates and acting beside the official code: medians over rounds, and every ratio, or that of
+    the medians if not every round is of both."""
     official = _official(folder)
     rounds_of = collections.defaultdict(list)
     for path in sorted(folder.glob("update_*_*.json")):
@@ -53,12 +55,10 @@ def updates(folder: pathlib.Path) -> Iterator[str]:
             flops = rounds[0][name]["analytic_flops"]
             peaks = [r["matmul_peak"]["value"] for r in rounds]
             share = statistics.median(flops / t / p for t, p in zip(ours, peaks, strict=True))
-            theirs = official.get(f"{agent}/{name}", [])
-            ratios = [a / b for a, b in zip(ours, theirs, strict=True)] if theirs else []
+            theirs = official.get(f"{agent.removesuffix('_bf16')}/{name}", [])
             rows.append(
-                [agent, name, _ms(ours), _ms(theirs)]
-                + [" ".join(f"{ratio:.2f}" for ratio in ratios), f"{flops / 1e9:.2f}"]
-                + [f"{share:.0%}"]
+                [agent, name, _ms(ours), _ms(theirs), _ratios(ours, theirs)]
+                + [f"{flops / 1e9:.2f}", f"{share:.0%}"]
             )
     header = ["agent", "program", "ms", "official, ms", "ratio by round", "GFLOP", "of peak"]
     yield from table(header, rows)
@@ -68,6 +68,14 @@ def _official(folder: pathlib.Path) -> dict[str, list[float]]:
     """Seconds of the official code by round, where they were taken."""
     path = folder / "official.json"
     return json.loads(path.read_text())["seconds"] if path.exists() else {}
+
+
+def _ratios(ours: list[float], theirs: list[float]) -> str:
+    if not theirs:
+        return ""
+    if len(ours) != len(theirs):
+        ours, theirs = [statistics.median(ours)], [statistics.median(theirs)]
+    return " ".join(f"{a / b:.2f}" for a, b in zip(ours, theirs, strict=True))
 
 
 def _ms(seconds: list[float]) -> str:
@@ -82,14 +90,24 @@ def loops(folder: pathlib.Path) -> Iterator[str]:
         for name in (n for n in records if n.startswith("loop/")):
             phase = name.removeprefix("loop/")
             parts = [records[f"{part}/{phase}"] for part in ("loop", "simulate", "learn", "act")]
+            theirs = official.get(f"{path.stem.replace('_bf16', '')}/{phase}", [])
             rows.append(
                 [path.stem.removeprefix("loop_"), *phase.split("/")]
                 + [f"{part['value'] * 1e3:.1f}" for part in parts]
                 + [f"{parts[0]['over']:.0%}", f"{1 / parts[0]['value']:.0f}"]
-                + [_ms(official.get(f"{path.stem}/{phase}", []))]
+                + [_ms(theirs), _ratios([parts[0]["value"]], theirs)]
             )
     header = ["run", "phase", "envs", "ms a step", "simulate", "learn", "act", "over", "steps/s"]
-    yield from table([*header, "official, ms"], rows)
+    yield from table([*header, "official, ms", "ratio"], rows)
+
+
+def programs(folder: pathlib.Path) -> Iterator[str]:
+    """Programs by themselves on an accelerator, and how long the host is busy with a call."""
+    rows = [
+        [name, f"{r['value'] * 1e3:.2f}", f"{r['host_busy'] * 1e3:.2f}" if "host_busy" in r else ""]
+        for name, r in read(folder / "programs.json").items()
+    ]
+    yield from table(["program", "ms", "host busy, ms"], rows)
 
 
 def envs(folder: pathlib.Path) -> Iterator[str]:
@@ -172,6 +190,7 @@ def tpu(folder: pathlib.Path) -> Iterator[str]:
 SECTIONS = {
     "Updates": updates,
     "The loop": loops,
+    "Programs": programs,
     "Environments": envs,
     "Replay": replays,
     "Convolutions": convolutions,

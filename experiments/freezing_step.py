@@ -1,7 +1,7 @@
 """When to freeze: each seed frozen at several steps, automatically, and never.
 
     python -m experiments.freezing_step --freeze_steps 5000 7500 10000 --seeds 0 1 2 --jobs 2
-    python -m experiments.freezing_step --task=Krull --preset=atari100k --freeze_steps 50000 auto
+    python -m experiments.freezing_step --task=Alien --preset=atari100k --freeze_steps 50000 auto
 
 Until it freezes, a run is the same whenever it will. So each seed runs once without a freeze, or
 with `auto` if that is among the steps, and keeps all its checkpoints; the others go on as copies

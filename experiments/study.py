@@ -468,15 +468,17 @@ def run_study(study: Study, description: str, argv: list[str] | None = None) -> 
     """
     parser = argparse.ArgumentParser(description=description)
     parser.epilog = "Every other flag is one of seer_jax.run, for all runs."
-    parser.add_argument("--task", default=study.task)
-    parser.add_argument("--preset", default=study.preset)
-    parser.add_argument("--methods", nargs="+", choices=study.methods, default=[*study.methods])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="a run of each")
+    parser.add_argument("--task", default=study.task, help="default: %(default)s")
+    parser.add_argument("--preset", default=study.preset, help="default: %(default)s")
+    methods = [*study.methods]
+    parser.add_argument("--methods", nargs="+", choices=methods, default=methods, help="or a few")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="default: 0 1 2")
     parser.set_defaults(source=None)
     if study.source is not None:
         parser.add_argument("--source", default=study.source, help="the task to train on first")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, a core each, on CPUs")
-    parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("runs"))
+    folder = pathlib.Path("runs")
+    parser.add_argument("--folder", type=pathlib.Path, default=folder, help="default: %(default)s")
     parser.add_argument(
         "--results",
         type=pathlib.Path,

@@ -23,7 +23,7 @@ def test_updates_stand_beside_the_official_code_round_by_round(tmp_path, capsys)
             {"name": "matmul_peak", "unit": "FLOP/s", "value": 4e9},
         )
     write(
-        tmp_path / "update_rainbow_bf16_1.json",  # no third round of the other
+        tmp_path / "update_rainbow_bf16_1.json",  # in another round than the official code
         record("update/pixels", 0.25, analytic_flops=1e9),
         {"name": "matmul_peak", "unit": "FLOP/s", "value": 4e9},
     )
@@ -32,7 +32,7 @@ def test_updates_stand_beside_the_official_code_round_by_round(tmp_path, capsys)
     report.main([str(tmp_path)])
     out = capsys.readouterr().out
     assert "| rainbow | update/pixels | 600.0 | 1000.0 | 0.50 0.70 | 1.00 | 43% |" in out
-    assert "| rainbow_bf16 | update/pixels | 250.0 |  |  | 1.00 | 100% |" in out
+    assert "| rainbow_bf16 | update/pixels | 250.0 | 1000.0 | 0.25 | 1.00 | 100% |" in out
 
 
 def test_a_folder_without_records_of_a_kind_has_no_table_of_it(tmp_path, capsys):
@@ -62,6 +62,7 @@ def test_the_committed_records_make_tables(capsys):
     titles = {
         "update_": "Updates",
         "loop_": "The loop",
+        "programs": "Programs",
         "conv": "Convolutions",
         "memory": "Memory",
         "tpu_": "Compiled for a TPU",
