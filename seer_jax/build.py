@@ -133,7 +133,7 @@ def make_agent(config: Config, spec: EnvSpec) -> Agent:
         )
     if config.num_copies > 1 and not agent.random_views:
         raise UserError(
-            f"num_copies={config.num_copies}: {config.algorithm} augments nothing, so that all "
-            "copies would be the same: choose 1."
+            f"num_copies={config.num_copies}: {config.algorithm} augments nothing here, so that "
+            "all copies would be the same: choose 1."
         )
     return agent

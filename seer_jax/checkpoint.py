@@ -143,10 +143,15 @@ class Checkpoints:
                 )
                 self._open().delete(bad)
             return restored
+        if step in problems:
+            raise UserError(
+                f"The checkpoint of step {step} in {self._directory} cannot be read "
+                f"({problems[step]}): restore it from a copy, or read another one of {steps}."
+            )
         if problems:
             raise UserError(
-                f"No checkpoint in {self._directory} can be read ({problems}). Restore the folder "
-                "from a copy, or choose another --logdir to start anew."
+                f"No checkpoint in {self._directory} can be read ({problems}): restore the folder "
+                "from a copy, or choose another --logdir to train anew."
             )
         return None
 

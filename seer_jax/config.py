@@ -141,6 +141,12 @@ class Config:
         return max(last, self.learning_starts) if self.latent_dtype in LARGEST_CODE else last
 
     @property
+    def pixel_steps(self) -> int:
+        """Steps of the run before its freeze, if that comes as late as it may."""
+        last = self.last_freeze_step
+        return self.num_steps if last is None else min(last, self.num_steps)
+
+    @property
     def never_freezes(self) -> bool:
         """Whether the run ends before its freeze; `auto` may find an earlier step than the last."""
         last = self.last_freeze_step
@@ -238,6 +244,7 @@ def check(config: Config) -> None:
             raise UserError(f"{name}={value} is too small: the least is {least}.")
     maximum = {
         "num_envs": 1_000,
+        "num_seeds": 1_000,
         "eval_episodes": 1_000,
         "batch_size": 100_000,
         "frame_stack": 100,

@@ -108,10 +108,8 @@ def plan(config: Config, agent: Agent, spec: EnvSpec) -> Plan:
     budget = config.replay_capacity * replay_lib.row_bytes(frame_row) // envs
     if config.replay_memory is not None:
         budget = parse_bytes(config.replay_memory) * config.num_seeds
-    last = config.last_freeze_step
-    frame_steps = config.num_steps if last is None else min(last, config.num_steps)
     phases = []
-    for row, steps in ((frame_row, frame_steps), (latent_row, config.num_steps)):
+    for row, steps in ((frame_row, config.pixel_steps), (latent_row, config.num_steps)):
         needed = rows_of(steps, spec.episode_steps, envs)
         phases.append(Phase(row, needed, min(budget // replay_lib.row_bytes(row), needed)))
     _check_budget(config, spec, budget, phases[:1] if config.never_freezes else phases)
@@ -138,7 +136,7 @@ def _check_budget(config: Config, spec: EnvSpec, budget: int, phases: list[Phase
             envs = spec.num_envs // config.num_seeds
             raise UserError(
                 f"Replay of {budget / 2**20:.1f} MiB holds {capacity} rows of {size:,} bytes, and "
-                f"one episode has {least}: raise --replay_memory to "
+                f"the run needs {least}: raise --replay_memory to "
                 f"{math.ceil(least * size / config.num_seeds / 2**20)}MiB or "
                 f"--replay_capacity to {math.ceil(least * size * envs / sizes[0])}."
             )

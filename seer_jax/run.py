@@ -212,7 +212,8 @@ def _how_to_go_on(found: Config, wanted: Config, fixed: dict[str, tuple]) -> str
 
 
 def _may_change(found: Config, wanted: Config) -> set[str]:
-    """Names of what a run that has begun can take up: what it has done would have been the same."""
+    """Names of what a run that has begun can take up: what it has done would have been the same,
+    but for the growth of priority_beta."""
     names = {
         "checkpoint_every",
         "keep_checkpoints",

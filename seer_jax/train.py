@@ -61,7 +61,7 @@ class Progress:
     newest_returns: list[float] = dataclasses.field(default_factory=list)  # as many at most
     looked: int = 0  # step of the last look at the encoder (freeze_step=auto)
     learned: int = 0  # step of the first look that found the agent better than at first
-    flops: float = 0.0  # acting, storing, updating and the conversion at the freeze
+    flops: float = 0.0  # acting, storing, updating, looking at the encoder and converting replay
     seconds: float = 0.0  # wall-clock, earlier sessions included
 
 
@@ -114,7 +114,7 @@ def train(
         elif run.progress.step >= config.num_steps and not to_evaluate:
             run.loggers[0].line(f"{logdir} has finished its {config.num_steps:,} steps already.")
         # A restored run is to freeze only if it is a copy of one that freezes later
-        # (experiments.study).
+        # (experiments.study) or had stepped over its end and is longer now.
         run.freeze_if_due()
         if to_evaluate and not run.evaluate(stop_requested):  # what is there leads here again
             raise Interrupted(f"Stopped at step {run.progress.step}, in its evaluation.")
@@ -293,19 +293,24 @@ class Run:
     def say_what_will_not_be(self) -> None:
         """Says what the flags seem to ask for and what will not happen."""
         config, last = self.config, self.config.last_freeze_step
-        say = self.loggers[0].line
-        if config.learning_starts >= config.num_steps:
-            say(f"No update is made: learning_starts={config.learning_starts:,} is the run's end.")
+        say, num_envs = self.loggers[0].line, config.num_envs
+        passed = lambda step: -(-step // num_envs) * num_envs  # as so many are taken at once
+        complete = num_envs * (replay_lib.min_rows(config.agent.n_step) - 1)
+        first_update = max(complete, passed(config.learning_starts))
+        if passed(config.num_steps) <= first_update:
+            say(
+                f"No update is made: the first would be at step {first_update:,}, and the run ends "
+                f"at {config.num_steps:,}."
+            )
+        elif complete > passed(config.learning_starts):
+            say(f"Updates begin near step {complete:,}, when replay has complete returns.")
         used, devices = len(memory.shared_devices(config.num_seeds)), jax.local_device_count()
         if config.num_seeds > 1 and used < devices:
             say(f"{used} of {devices} devices share {config.num_seeds} seeds evenly: others idle.")
-        first = (replay_lib.min_rows(config.agent.n_step) - 1) * config.num_envs
-        if config.num_envs > 1 and config.learning_starts < first < config.num_steps:
-            say(f"Updates begin near step {first:,}, when replay has complete returns.")
         if last is not None and config.never_freezes:
             say(f"The encoder never freezes: step {last:,} is after the end of the run.")
             return
-        if last is not None and last <= config.learning_starts and not config.encoder_from:
+        if last is not None and passed(last) <= first_update and not config.encoder_from:
             say(f"The encoder freezes untrained: by step {last:,} there has been no update.")
         frames, latents = self.plan.pixels.capacity, self.plan.latents.capacity
         if last is None or latents >= frames:
@@ -587,11 +592,10 @@ class Run:
     def compile_update(self, replay: replay_lib.Replay) -> None:
         """Compiles the update from pixels while there is no replay yet, only its shapes: compiling
         takes hundreds of MiB for a while."""
-        config, last = self.config, self.config.last_freeze_step
-        end_of_pixels = config.num_steps if last is None else min(last, config.num_steps)
+        config = self.config
         # What is spread over devices is so by its arrays, which are not there yet.
         spread = config.num_seeds > 1 or config.data_parallel
-        if end_of_pixels <= config.learning_starts or spread:
+        if config.pixel_steps <= config.learning_starts or spread:
             return
         update, beta = np.int32(0), np.float32(0)
         apart = replay.replace(priorities=None)

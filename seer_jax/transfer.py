@@ -57,4 +57,10 @@ def read_encoder(config: Config, agent: Agent) -> PyTree:
         path.removeprefix(".frozen").removeprefix(".params.encoder"): x for path, x in saved.items()
     }
     template = jax.eval_shape(lambda key: agent.freeze(agent.init(key)).frozen, jax.random.key(0))
-    return jax.device_put(checkpoint.rebuild(template, arrays))
+    try:
+        return jax.device_put(checkpoint.rebuild(template, arrays))
+    except UserError as error:
+        raise UserError(
+            f"The encoder of {logdir} does not fit this run's: one of them may see grey pictures "
+            f"and the other colours, or be of another version of seer_jax. ({error})"
+        ) from error

@@ -63,6 +63,8 @@ def test_who_reads_one_item_does_not_mind_another_that_is_spoilt(tmp_path):
     np.testing.assert_array_equal(restored["state"]["['x']"], np.ones(2))
     with pytest.raises(UserError, match="its files are not as they were written"):
         checkpoint.restore_once(tmp_path, ("state", "replay"))
+    with pytest.raises(UserError, match=r"of step 1 in .* cannot be read .*another one of \[1\]"):
+        checkpoint.restore_once(tmp_path, ("state", "replay"), step=1)
 
 
 @pytest.mark.parametrize("rows", [10_007, 10_000])

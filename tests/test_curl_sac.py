@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seer_jax import augment
+from seer_jax import augment, build, presets
 from seer_jax.agents import curl_sac
 from seer_jax.envs.fake import FakeEnv
 from seer_jax.types import Transition, UserError
@@ -188,6 +188,14 @@ def test_with_frozen_convolutions_an_update_still_steps_the_projections():
     assert "loss/contrast" not in metrics
     buffers = [x.unsafe_buffer_pointer() for x in jax.tree.leaves(frozen)]
     assert len(set(buffers)) == len(buffers)
+
+
+def test_crops_as_large_as_the_picture_are_all_the_same():
+    config = presets.for_task("cartpole_swingup", "paper")
+    config = dataclasses.replace(config, agent=dataclasses.replace(CONFIG, crop_size=20))
+    with pytest.raises(UserError, match="num_copies=4: curl_sac augments nothing here"):
+        build.make_agent(config, FakeEnv(obs_shape=(20, 20, 3)).spec)
+    assert build.make_agent(config, FakeEnv(obs_shape=(22, 20, 3)).spec).random_views
 
 
 def test_stored_centre_crops_are_shifted_anew_by_each_update():

@@ -100,6 +100,18 @@ def test_a_process_that_dies_is_a_plain_message():
     env.close()
 
 
+def test_more_processes_than_the_system_allows_are_a_plain_message(monkeypatch):
+    start = parallel._start
+
+    def only_one(pipe):
+        monkeypatch.setattr(parallel, "_start", lambda _: os.pipe2(-1))  # raises an OSError
+        return start(pipe)
+
+    monkeypatch.setattr(parallel, "_start", only_one)
+    with pytest.raises(UserError, match="environment 1 of 2 cannot be started .*Fewer --num_envs"):
+        ParallelEnv([FakeEnv, FakeEnv])
+
+
 def test_ctrl_c_does_not_end_a_process_that_is_still_starting():
     handler = signal.getsignal(signal.SIGINT)
     env = ParallelEnv([Interrupted()])

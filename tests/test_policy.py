@@ -45,6 +45,8 @@ def test_it_scores_what_the_last_evaluation_says(trained):
         policy.evaluate(episodes=0)
     with pytest.raises(UserError, match="seed=-1 is too small"):
         policy.evaluate(seed=-1)
+    with pytest.raises(UserError, match="seed=4294967296 is too large: the most is 4294967295"):
+        policy.evaluate(seed=2**32)
 
 
 def test_what_is_no_frame_of_the_run_is_refused(trained):

@@ -113,6 +113,7 @@ def stopped(trained, tmp_path):
         ("--image_size=8", "image_size=8 is too small"),
         ("--image_size=100000", "image_size=100000 is too large: the most is 2000"),
         ("--num_envs=100000", "num_envs=100000 is too large"),
+        ("--num_seeds=1001", "num_seeds=1001 is too large: the most is 1000"),
         ("--n_step=999999999999", "n_step=999999999999: it must not exceed 1000"),
         ("--replay_memory=1e999", "'1e999' is not a size"),
         ("--encoder_from=/etc/passwd --freeze_step=0", "/etc/passwd holds no run"),
@@ -121,8 +122,8 @@ def stopped(trained, tmp_path):
         ("--replay_memory=1e308k", "'1e308k' is not a size"),
         ("--seed=9223372036854775808", "seed=9223372036854775808 is too large"),
         ("--replay_memory=lots", "'lots' is not a size: write a number and a unit"),
-        ("--replay_memory=1kB", "one episode has .*: raise --replay_memory to 1MiB"),
-        ("--replay_capacity=1", "one episode has .* or --replay_capacity to"),
+        ("--replay_memory=1kB", "the run needs .*: raise --replay_memory to 1MiB"),
+        ("--replay_capacity=1", "the run needs .* or --replay_capacity to"),
         (
             "--replay_memory=900TB --num_steps=100000000000",
             r"Replay needs .* GiB and .* GiB are free: lower --replay_memory",

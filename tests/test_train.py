@@ -334,12 +334,12 @@ def test_a_finished_run_says_so_and_changes_nothing(standard, capsys):
         (dict(freeze_step=25), "The encoder never freezes: step 25 is after the end of the run."),
         (
             dict(freeze_step=24, learning_starts=24),
-            "No update is made: learning_starts=24 is the run's end.\n"
+            "No update is made: the first would be at step 24, and the run ends at 24.\n"
             "The encoder freezes untrained: by step 24 there has been no update.",
         ),
         (
             dict(freeze_step=30, learning_starts=30),
-            "No update is made: learning_starts=30 is the run's end.\n"
+            "No update is made: the first would be at step 30, and the run ends at 24.\n"
             "The encoder never freezes: step 30 is after the end of the run.",
         ),
         (dict(freeze_step=5), ""),
@@ -347,6 +347,16 @@ def test_a_finished_run_says_so_and_changes_nothing(standard, capsys):
         (
             dict(freeze_step=20, num_envs=3),
             "Updates begin near step 9, when replay has complete returns.",
+        ),
+        (
+            dict(freeze_step=8, num_envs=3),  # the third pass ends at 9, before the first update
+            "Updates begin near step 9, when replay has complete returns.\n"
+            "The encoder freezes untrained: by step 8 there has been no update.",
+        ),
+        (
+            dict(freeze_step=20, num_envs=12),
+            "No update is made: the first would be at step 36, and the run ends at 24.\n"
+            "The encoder freezes untrained: by step 20 there has been no update.",
         ),
     ],
 )

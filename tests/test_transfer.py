@@ -7,7 +7,9 @@ import pytest
 from runs import CONVS, TINY, assert_same_arrays, of, read_checkpoint, read_metrics, tiny_without
 
 from seer_jax import config as config_lib
-from seer_jax import run
+from seer_jax import run, transfer
+from seer_jax.agents import curl_sac
+from seer_jax.envs.fake import FakeEnv
 from seer_jax.types import UserError
 
 pytestmark = pytest.mark.usefixtures("compile_once")
@@ -91,6 +93,14 @@ def test_a_source_that_has_been_moved_is_named_where_it_is(trained, tmp_path, ca
     moved = shutil.copytree(trained, tmp_path / "moved")
     assert run.main(flags(tmp_path / "run", moved, "--crop_size=22")) == 2
     assert f"The encoder of {moved} sees in another way" in capsys.readouterr().err
+
+
+def test_an_encoder_of_other_colours_is_refused(trained, tmp_path):
+    """What a task shows is not among the flags."""
+    config = run.parse(flags(tmp_path / "run", trained))
+    agent = curl_sac.make(config.agent, FakeEnv(obs_shape=(24, 24, 1)).spec, config.frame_stack)
+    with pytest.raises(UserError, match="encoder of .* does not fit this run's: .* grey pictures"):
+        transfer.read_encoder(config, agent)
 
 
 def test_a_source_without_a_checkpoint_is_refused(trained, tmp_path):

@@ -156,7 +156,7 @@ def make(config: Config, spec: EnvSpec, frame_stack: int) -> Agent:
         update=functools.partial(_update, model, spec.obs_shape),
         freeze=functools.partial(_freeze, config.frozen_depth),
         flops=_flops(config, channels, spec.action_shape[0]),
-        random_views=not config.latent_shift,
+        random_views=not config.latent_shift and max(spec.obs_shape[:2]) > config.crop_size,
         signed_latents=config.frozen_depth == "projection",
     )
 

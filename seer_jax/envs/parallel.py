@@ -23,6 +23,7 @@ from seer_jax.interface import Env, TimeStep, UserError
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _CLOSE = ("close", ())
+_FEWER = "Fewer --num_envs or --num_seeds need less."
 
 
 class ParallelEnv:
@@ -32,7 +33,8 @@ class ParallelEnv:
         makers: build one each, in its process; they are pickled.
 
     Raises:
-        UserError: if one of them says so while it is built, or its process dies.
+        UserError: if one of them says so while it is built, or its process cannot be started or
+            dies.
     """
 
     def __init__(self, makers: Sequence[Callable[[], Env]]) -> None:
@@ -41,11 +43,13 @@ class ParallelEnv:
         # Also when nobody calls `close`: at exit, or when an environment cannot be built.
         self._end = weakref.finalize(self, _end, self._connections, self._processes)
         for maker in makers:
-            ours, theirs = multiprocessing.connection.Pipe()
-            # Theirs is closed here, so that the end of the process is the end of the pipe.
-            with theirs, _signals_held_back():
-                self._processes.append(_start(theirs.fileno()))
-            self._connections.append(ours)
+            try:
+                ours = self._serve_one()
+            except OSError as error:
+                raise UserError(
+                    f"A process for environment {len(self._processes)} of {len(makers)} cannot be "
+                    f"started ({error.strerror}). {_FEWER}"
+                ) from error
             with contextlib.suppress(BrokenPipeError):  # `_receive` says that it has died
                 ours.send(maker)
         specs = self._answers(len(makers))
@@ -88,6 +92,15 @@ class ParallelEnv:
         """Ends the processes."""
         self._end()
 
+    def _serve_one(self) -> multiprocessing.connection.Connection:
+        """Starts one more process; returns our end of its pipe."""
+        ours, theirs = multiprocessing.connection.Pipe()
+        self._connections.append(ours)
+        # Theirs is closed here, so that the end of the process is the end of the pipe.
+        with theirs, _signals_held_back():
+            self._processes.append(_start(theirs.fileno()))
+        return ours
+
     def _call(self, name: str, arguments: Sequence[tuple]) -> list[Any]:
         """A method of the first environments, of as many as there are arguments, all at once."""
         for connection, each in zip(self._connections, arguments, strict=False):
@@ -110,7 +123,7 @@ class ParallelEnv:
                 self._processes[i].wait(timeout=10)
             raise UserError(
                 f"The process of environment {i} has died (exit code "
-                f"{self._processes[i].returncode}): is memory short? Fewer --num_envs need less."
+                f"{self._processes[i].returncode}): is memory short? {_FEWER}"
             ) from error
 
 
