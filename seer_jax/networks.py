@@ -18,8 +18,6 @@ import jax.numpy as jnp
 from seer_jax import conv
 from seer_jax.types import Array, Key
 
-_orthogonal = nn.initializers.orthogonal()
-
 _FEW_SAMPLES = 8
 
 Noise = tuple[Array, Array]  # of a layer's inputs and outputs
@@ -38,13 +36,26 @@ def narrow(compute_dtype: str) -> Dtype:
     return None if compute_dtype == "float32" else jnp.dtype(compute_dtype)
 
 
+def _orthogonal(
+    key: Key, shape: tuple[int, ...], dtype: Any = jnp.float32, scale: float = 1.0
+) -> Array:
+    """Orthogonal rows or columns. Of several networks one after the other: on a CPU, with jax 0.10
+    (Python 3.11's), two batches of such matrices at once wait for each other forever."""
+
+    @jax.custom_batching.sequential_vmap
+    def draw(key: Key) -> Array:
+        return nn.initializers.orthogonal(scale)(key, shape, dtype)
+
+    return draw(key)
+
+
 def _delta_orthogonal(key: Key, shape: tuple[int, ...]) -> Array:
     """Orthogonal on the kernel's centre, zero elsewhere, with ReLU's gain (arXiv 1806.05393).
 
     `jax.nn.initializers.delta_orthogonal` refuses more inputs than outputs; torch, and so the
     official code, takes them.
     """
-    centre = nn.initializers.orthogonal(scale=2**0.5)(key, shape[2:], jnp.float32)
+    centre = _orthogonal(key, shape[2:], scale=2**0.5)
     return jnp.zeros(shape).at[shape[0] // 2, shape[1] // 2].set(centre)
 
 
