@@ -81,7 +81,7 @@ def measure_point(name: str, config: Config, repeats: int) -> Iterator[dict[str,
             timing = measure.interleaved({phase: learn}, repeats)[phase]
             yield measure.record(f"{name}/{phase}", timing, updates) | {
                 "analytic_flops": cost * config.batch_size * config.num_seeds,
-                # As many rows in both phases; `row` is of all learners.
+                # As many rows in both phases, each of all learners.
                 "replay_bytes": config.replay_capacity * replay_lib.row_bytes(replay.row),
             }
 
