@@ -55,7 +55,7 @@ def updates(folder: pathlib.Path) -> Iterator[str]:
             flops = rounds[0][name]["analytic_flops"]
             peaks = [r["matmul_peak"]["value"] for r in rounds]
             share = statistics.median(flops / t / p for t, p in zip(ours, peaks, strict=True))
-            theirs = official.get(f"{agent.removesuffix('_bf16')}/{name}", [])
+            theirs = _beside(official, f"{agent}/{name}")
             rows.append(
                 [agent, name, _ms(ours), _ms(theirs), _ratios(ours, theirs)]
                 + [f"{flops / 1e9:.2f}", f"{share:.0%}"]
@@ -68,6 +68,11 @@ def _official(folder: pathlib.Path) -> dict[str, list[float]]:
     """Seconds of the official code by round, where they were taken."""
     path = folder / "official.json"
     return json.loads(path.read_text())["seconds"] if path.exists() else {}
+
+
+def _beside(official: dict[str, list[float]], name: str) -> list[float]:
+    """The official code's seconds to compare with; it was timed in float32 alone."""
+    return official.get(name.replace("_bf16", ""), [])
 
 
 def _ratios(ours: list[float], theirs: list[float]) -> str:
@@ -90,7 +95,7 @@ def loops(folder: pathlib.Path) -> Iterator[str]:
         for name in (n for n in records if n.startswith("loop/")):
             phase = name.removeprefix("loop/")
             parts = [records[f"{part}/{phase}"] for part in ("loop", "simulate", "learn", "act")]
-            theirs = official.get(f"{path.stem.replace('_bf16', '')}/{phase}", [])
+            theirs = _beside(official, f"{path.stem}/{phase}")
             rows.append(
                 [path.stem.removeprefix("loop_"), *phase.split("/")]
                 + [f"{part['value'] * 1e3:.1f}" for part in parts]

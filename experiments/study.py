@@ -29,7 +29,6 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from benchmarks import measure
 from seer_jax import config as config_lib
@@ -97,10 +96,11 @@ def copy_until_freeze(source: pathlib.Path, config: Config) -> None:
     assert freeze_step != "auto", "what it looks at is only in its own checkpoints"
     if logdir.exists():
         return
+    metrics = [json.loads(line) for line in (source / "metrics.jsonl").read_text().splitlines()]
+    frozen_at = min((each["step"] for each in metrics if "freeze/step" in each), default=math.inf)
     own = config.num_steps if freeze_step == "never" else freeze_step
-    last = min(own, _frozen_at(source) - 1)
-    kept = [int(x.name) for x in (source / "checkpoints").glob("*") if x.name.isdigit()]
-    step = max((step for step in kept if step <= last), default=None)
+    shared = [step for step in _kept(source) if step <= own and step < frozen_at]
+    step = max(shared, default=None)
     if step is None:
         return
     copy = logdir.with_name(logdir.name + ".tmp")
@@ -114,23 +114,18 @@ def copy_until_freeze(source: pathlib.Path, config: Config) -> None:
     until = [line for line in lines[1:] if int(line.split(",")[0]) <= evaluated]
     (copy / "eval.csv").write_text("".join(lines[:1] + until))
     with (copy / "metrics.jsonl").open("w") as file:
-        for metrics in _metrics(source):
-            evaluates = any(name.startswith("eval/") for name in metrics)
-            if metrics["step"] <= (evaluated if evaluates else step):
-                file.write(json.dumps(metrics) + "\n")
+        for each in metrics:
+            evaluates = any(name.startswith("eval/") for name in each)
+            if each["step"] <= (evaluated if evaluates else step):
+                file.write(json.dumps(each) + "\n")
     if (context := _context_file(source)).exists():
         shutil.copyfile(context, _context_file(logdir))
     copy.rename(logdir)
 
 
-def _frozen_at(logdir: pathlib.Path) -> float:
-    """The step at which a run froze, or infinity."""
-    return min((x["step"] for x in _metrics(logdir) if "freeze/step" in x), default=math.inf)
-
-
-def _metrics(logdir: pathlib.Path) -> Iterator[dict[str, Any]]:
-    with (logdir / "metrics.jsonl").open() as file:
-        yield from map(json.loads, file)
+def _kept(logdir: pathlib.Path) -> list[int]:
+    """Steps of the checkpoints of a run."""
+    return [int(x.name) for x in (logdir / "checkpoints").glob("*") if x.name.isdigit()]
 
 
 def context_of(
@@ -171,8 +166,7 @@ def has_ended(config: Config) -> bool:
     if not (logdir / "eval.csv").exists():
         return False
     steps = [int(row["step"]) for row in evaluations(logdir)]
-    kept = [int(x.name) for x in (logdir / "checkpoints").glob("*") if x.name.isdigit()]
-    return min(max(steps, default=0), max(kept, default=0)) >= config.num_steps
+    return min(max(steps, default=0), max(_kept(logdir), default=0)) >= config.num_steps
 
 
 def same_run(one: Config, other: Config) -> bool:

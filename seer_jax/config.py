@@ -17,6 +17,8 @@ LatentDtype = Literal["float32", "bfloat16", "uint8", "int8"]
 
 AGENTS: dict[str, type] = {"curl_sac": curl_sac.Config, "rainbow": rainbow.Config}
 
+LARGEST_SEED = 2**32 - 1  # of NumPy's random streams
+
 _ANY_SIGN = ("v_min", "v_max", "pixel_offset")
 _MAY_BE_ZERO = ("eval_epsilon",)
 
@@ -250,7 +252,7 @@ def check(config: Config) -> None:
         "frame_stack": 100,
         "image_size": 2_000,
         "log_every": 10_000,  # until then metrics are kept
-        "seed": 2**32 - 1,  # as of NumPy's random streams
+        "seed": LARGEST_SEED,
     }
     for name, most in maximum.items():
         if (value := getattr(config, name)) > most:

@@ -101,8 +101,8 @@ class Policy:
         for name, value, least in (("episodes", episodes, 1), ("seed", seed, 0)):
             if value < least:
                 raise UserError(f"{name}={value} is too small: the least is {least}.")
-        if seed >= 2**32:
-            raise UserError(f"seed={seed} is too large: the most is {2**32 - 1}.")
+        if seed > (most := config_lib.LARGEST_SEED):
+            raise UserError(f"seed={seed} is too large: the most is {most}.")
         config = dataclasses.replace(self.config, num_envs=1, eval_episodes=episodes)
         env = build.make_eval_env(config)
         try:
