@@ -163,24 +163,29 @@ def test_acting_in_one_batch_as_on_an_accelerator_is_acting_in_turn(monkeypatch,
         np.testing.assert_allclose(x, expected, rtol=1e-5, atol=1e-5)
 
 
+TWO_DEVICES = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
 CHECK_DEVICES = """
-import jax
+import numpy as np
 from seer_jax import seeds
+from seer_jax.types import Row
 assert seeds.mesh(2).size == 2 and not seeds.mesh(3)
-rows = seeds.empty_replay(2, 5, jax.ShapeDtypeStruct((2, 3), "uint8")).rows
-assert [part.data.shape for part in rows.addressable_shards] == [(5, 1, 3), (5, 1, 3)]
+row = Row(np.zeros((2, 3), np.uint8), *4 * [np.zeros(2, np.float32)])
+obs = seeds.empty_replay(2, 5, row).rows.obs
+assert [part.data.shape for part in obs.addressable_shards] == [(5, 1, 3), (5, 1, 3)]
 """
+
+
+def test_devices_that_share_the_learners_hold_their_replay_alone():
+    subprocess.run([sys.executable, "-c", CHECK_DEVICES], env=TWO_DEVICES, check=True)
 
 
 @pytest.mark.slow
 def test_devices_share_the_learners(together, tmp_path):
     """Two simulated devices, a learner each, come to what one device comes to."""
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
-    subprocess.run([sys.executable, "-c", CHECK_DEVICES], env=environment, check=True)
     depth = config_lib.read(together / "both").agent.frozen_depth
     flags = [*FLAGS, *(CONVS if depth == "convs" else ()), "--num_seeds=2", "--seed=4"]
     command = [sys.executable, "-m", "seer_jax.run", *flags, f"--logdir={tmp_path}/run"]
-    environment |= LOG_COMPILATIONS
+    environment = TWO_DEVICES | LOG_COMPILATIONS
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     made = compilations(done.stderr)  # acting before and after random steps, all after the freeze
