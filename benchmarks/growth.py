@@ -10,10 +10,12 @@ replays. In the picture dotted lines are in proportion to what is varied.
 
 import argparse
 import dataclasses
+import pathlib
 from collections.abc import Iterator
 from typing import Any
 
 import matplotlib.axes
+import matplotlib.backend_bases
 import matplotlib.figure
 import matplotlib.ticker
 
@@ -118,13 +120,21 @@ def _logarithmic(axes: matplotlib.axes.Axes, ticks: list[int]) -> None:
     axes.yaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
 
 
+def _picture(text: str) -> str:
+    """A flag's file to draw to."""
+    formats = matplotlib.backend_bases.FigureCanvasBase.get_supported_filetypes()
+    if pathlib.Path(text).suffix[1:] not in formats:
+        raise argparse.ArgumentTypeError(f"{text} must end in a format, as .png or .pdf")
+    return measure.new_file(text)
+
+
 @measure.plain_refusals
 def main(argv: list[str] | None = None) -> None:
     """Prints the table, writes the records and draws them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--axes", nargs="+", choices=AXES, default=[*AXES])
     measure.add_arguments(parser, repeats=7)
-    parser.add_argument("--picture", type=measure.new_file, help="file to draw them to")
+    parser.add_argument("--picture", type=_picture, help="file to draw them to")
     args = parser.parse_args(argv)
     config = base()
     command = measure.command("benchmarks.growth", argv)

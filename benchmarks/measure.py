@@ -87,9 +87,9 @@ _MATMUL_SIZE = 2048
 _MATMUL_FLOPS = 2 * _MATMUL_SIZE**3
 
 
-def matmul() -> Callable[[], jax.Array]:
-    """A product of square matrices in float32, to be timed in turn with what it is compared to."""
-    matrix = jnp.ones((_MATMUL_SIZE, _MATMUL_SIZE), jnp.float32)
+def matmul(dtype: str = "float32") -> Callable[[], jax.Array]:
+    """A product of square matrices, to be timed in turn with what it is compared to."""
+    matrix = jnp.ones((_MATMUL_SIZE, _MATMUL_SIZE), dtype)
     return functools.partial(jax.jit(jnp.matmul), matrix, matrix)
 
 
@@ -121,7 +121,8 @@ def machine(device: str | None = None) -> dict[str, Any]:
 def _git(*args: str) -> str:
     """What it prints; nothing where it or the repository is missing."""
     try:
-        done = subprocess.run(["git", *args], capture_output=True, text=True, check=False)
+        here = pathlib.Path(__file__).parent  # whatever repository it is called from
+        done = subprocess.run(["git", *args], cwd=here, capture_output=True, text=True)
     except FileNotFoundError:
         return ""
     return done.stdout.strip()

@@ -135,7 +135,7 @@ def measure_update(config: Config, spec: EnvSpec, repeats: int) -> list[dict[str
     agent = build.make_agent(config, spec)
     phases = {"pixels": False, "latents": True}
     programs = {name: Phase(config, agent, spec, frozen) for name, frozen in phases.items()}
-    calls: dict[str, Callable[[], Any]] = {"matmul": measure.matmul()}
+    calls: dict[str, Callable[[], Any]] = {"matmul": measure.matmul(config.agent.compute_dtype)}
     for name, program in programs.items():
         calls |= {f"update/{name}": program.update, f"act/{name}": program.act}
     timings = measure.interleaved(calls, repeats, sample_seconds=0.5)

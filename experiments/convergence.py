@@ -169,7 +169,8 @@ def draw_maps(
         obs: u8[H, W, k*C], that observation.
         frame_stack: k.
     """
-    steps = np.array([*encoders])[np.linspace(0, len(encoders) - 1, _MAPS).astype(int)].tolist()
+    shown = np.unique(np.linspace(0, len(encoders) - 1, _MAPS).astype(int))
+    steps = np.array([*encoders])[shown].tolist()
     maps = {}
     for step in steps:
         spatial = {k: x[0] for k, x in features_of(encoders[step]).items() if x.ndim == 4}

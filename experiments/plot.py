@@ -12,8 +12,9 @@ got to, and how probable it is that the first method does better, both with 95% 
 et al. 2021, arXiv 2108.13264), and what all runs together cost until then. Returns are normalised
 by the 1,000 that a task of the suite gives at most, or by human scores.
 
-`rliable`, that paper's library, does the same; it has not been released since August 2024 and would
-bring pandas, seaborn and statsmodels for these two numbers, so they come from SciPy.
+`rliable`, that paper's library, does nearly the same (here tasks weigh alike, and the middle half
+may begin within a run); it has not been released since August 2024 and would bring pandas, seaborn
+and statsmodels for these two numbers, so they come from SciPy.
 """
 
 import argparse
@@ -52,7 +53,11 @@ class Curves(NamedTuple):
 
 
 def curves(rows: Rows, task: str, method: str) -> Curves:
-    """Curves of one method on one task, as far as all of its seeds have got."""
+    """Curves of one method on one task, as far as all of its seeds have got.
+
+    Raises:
+        UserError: if seeds are there twice, or were evaluated at different steps.
+    """
     ours = [row for row in rows if (row["task"], row["method"]) == (task, method)]
     seeds = sorted({row["seed"] for row in ours}, key=int)
     if len({(row["seed"], row["step"]) for row in ours}) < len(ours):
@@ -60,13 +65,26 @@ def curves(rows: Rows, task: str, method: str) -> Curves:
     runs = [[row for row in ours if row["seed"] == seed] for seed in seeds]
     ends = min(map(len, runs))
     column = lambda name: np.array([[float(row[name]) for row in run[:ends]] for run in runs])
-    # Replay has other rows after the freeze, and so another size; so has that of a longer run.
-    replay_bytes = column("replay_bytes")
-    freezes = [["--freeze_step=never" not in run[0].get("command", "")] for run in runs]
-    differs = np.array(freezes) & (replay_bytes != replay_bytes[:, :1])
     x = {"env_step": column("env_step"), "flops": column("flops"), "minutes": column("hours") * 60}
-    frozen = sorted({int(np.argmax(of_seed)) for of_seed in differs if of_seed.any()})
+    if (x["env_step"] != x["env_step"][0]).any():
+        raise UserError(
+            f"Seeds of {method} on {task} were evaluated at different steps: name one file, or run "
+            "them with the same --eval_every."
+        )
+    replay_bytes = column("replay_bytes")
+    commands = [run[0].get("command", "") for run in runs]
+    freezes = [_frozen(*each) for each in zip(commands, replay_bytes, strict=True)]
+    frozen = sorted({at for at in freezes if at is not None})
     return Curves(x, column("return"), replay_bytes, frozen)
+
+
+def _frozen(command: str, replay_bytes: np.ndarray) -> int | None:
+    """Which evaluation f64[E] of a run was the first after its freeze, None if it did not freeze.
+    Replay has other rows then, and so another size; so has that of a run made longer."""
+    differs = replay_bytes != replay_bytes[0]
+    if "--freeze_step=never" in command or not (differs.any() or "--freeze_step=0" in command):
+        return None
+    return int(np.argmax(differs))
 
 
 def interval(
@@ -129,7 +147,8 @@ def _draw_method(
     label = f"{method} ({count} seed{'s' * (count > 1)})"
     axes.plot(x, mean, color=colour, linewidth=2, label=label)
     at = found.frozen
-    axes.plot(x[at], mean[at], "D", ms=7, mfc="white", mec=colour, mew=1.8, zorder=3)
+    diamonds = axes.plot(x[at], mean[at], "D", ms=7, mfc="white", mec=colour, mew=1.8, zorder=3)
+    diamonds[0].set_clip_on(False)  # whole at step 0 too
 
 
 def _draw_published(

@@ -23,6 +23,7 @@ import pathlib
 import queue
 import shlex
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -39,7 +40,8 @@ from seer_jax.types import UserError
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 MEASURED = ("step", "env_step", "return", "return_std", "flops", "replay_bytes", "hours")
-CONTEXT = ("commit", "versions", "hardware", "command")
+_ORIGIN = ("commit", "versions", "hardware")
+CONTEXT = (*_ORIGIN, "command")
 COLUMNS = ("method", "task", "seed", *MEASURED, *CONTEXT)
 _ALL = 1_000_000  # checkpoints
 _RUN = ["python", "-m", "seer_jax.run"]
@@ -64,22 +66,32 @@ class Study:
     is the folder of that run."""
 
 
-def train(command: list[str], logdir: pathlib.Path, core: int | None) -> None:
-    """One run in a process of its own, held to one core if one is named."""
+def train(
+    command: list[str],
+    logdir: pathlib.Path,
+    core: int | None,
+    under_way: set[subprocess.Popen[bytes]],
+) -> None:
+    """One run in a process of its own, held to one core if one is named.
+
+    Raises:
+        subprocess.CalledProcessError: if it fails.
+    """
     logdir.parent.mkdir(parents=True, exist_ok=True)
     cores = os.sched_getaffinity(0)
     if core is not None:
         os.sched_setaffinity(0, {core})  # of this thread alone; the process inherits it
     try:
         with open(f"{logdir}.log", "a", encoding="utf-8") as log:
-            subprocess.run(
-                [sys.executable, *command[1:], f"--logdir={logdir}"],
-                stdout=log,
-                stderr=log,
-                check=True,
-            )
+            command = [sys.executable, *command[1:], f"--logdir={logdir}"]
+            process = subprocess.Popen(command, stdout=log, stderr=log)
     finally:
         os.sched_setaffinity(0, cores)
+    under_way.add(process)
+    status = process.wait()
+    under_way.remove(process)
+    if status:
+        raise subprocess.CalledProcessError(status, command)
 
 
 def copy_until_freeze(source: pathlib.Path, config: Config) -> None:
@@ -118,8 +130,7 @@ def copy_until_freeze(source: pathlib.Path, config: Config) -> None:
             evaluates = any(name.startswith("eval/") for name in each)
             if each["step"] <= (evaluated if evaluates else step):
                 file.write(json.dumps(each) + "\n")
-    if (context := _context_file(source)).exists():
-        shutil.copyfile(context, _context_file(logdir))
+    _inherit_context(source, logdir)
     copy.rename(logdir)
 
 
@@ -138,25 +149,33 @@ def context_of(
         command: that starts it.
         cores: it may use.
         goes_on: whether it has steps to make now. If it does so by another commit than before, or
-            than the run that it is a copy of, both are named, and so with versions and hardware.
+            than the run that it is a copy of or has its encoder from, both are named, and so with
+            versions and hardware. Of a run begun without a study they are unknown.
     """
     file, context = _context_file(logdir), describe(command, cores)
+    before: dict[str, str] = {}
     if file.exists():
         before = json.loads(file.read_text())
-        if not goes_on:
-            return before
-        for name in ("commit", "versions", "hardware"):
-            known = before[name].split(_THEN)
-            new = [] if context[name] in known else [context[name]]
-            context[name] = _THEN.join([*known, *new])
-    if goes_on:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        measure.write_whole(file, json.dumps(context, indent=2) + "\n")
+    elif logdir.exists():
+        before = dict.fromkeys(_ORIGIN, "unknown")
+    if not goes_on:
+        return context | before
+    for name in _ORIGIN if before else ():
+        known = before[name].split(_THEN)
+        context[name] = _THEN.join(known if context[name] in known else [*known, context[name]])
+    file.parent.mkdir(parents=True, exist_ok=True)
+    measure.write_whole(file, json.dumps(context, indent=2) + "\n")
     return context
 
 
 def _context_file(logdir: pathlib.Path) -> pathlib.Path:
     return logdir.with_name(logdir.name + ".json")
+
+
+def _inherit_context(source: pathlib.Path, logdir: pathlib.Path) -> None:
+    """Lets a run that begins with something of another begin with its context too."""
+    if (context := _context_file(source)).exists():
+        shutil.copyfile(context, _context_file(logdir))
 
 
 def has_ended(config: Config) -> bool:
@@ -173,7 +192,8 @@ def same_run(one: Config, other: Config) -> bool:
     """Whether two configurations make the same run, wherever it and what it takes may lie."""
     of_no_matter = ("logdir", "keep_checkpoints", "encoder_from")
     shared = {name: getattr(other, name) for name in of_no_matter}
-    return dataclasses.replace(one, **shared) == other
+    ours, theirs = (pathlib.PurePath(x.encoder_from or "").name for x in (one, other))
+    return ours == theirs and dataclasses.replace(one, **shared) == other
 
 
 def describe(command: list[str], cores: int) -> dict[str, str]:
@@ -206,6 +226,12 @@ def evaluations(logdir: pathlib.Path) -> list[dict[str, str]]:
         return [{name: row[name] for name in MEASURED} for row in csv.DictReader(file)]
 
 
+def _measured(rows: list[dict[str, str]], method: str, seed: int) -> list[dict[str, str]]:
+    """What a run measured, from rows of results."""
+    found = [row for row in rows if (row["method"], row["seed"]) == (method, str(seed))]
+    return [{name: row[name] for name in MEASURED} for row in found]
+
+
 def read(results: pathlib.Path) -> list[dict[str, str]]:
     """Rows of the runs that have ended, in any session.
 
@@ -226,7 +252,7 @@ def read_all(files: Sequence[pathlib.Path]) -> list[dict[str, str]]:
 
     Raises:
         UserError: if a file is missing or has something else, as those of
-            `experiments.convergence`.
+            `experiments.convergence`, or a row is not whole.
     """
     rows = []
     for file in files:
@@ -235,8 +261,20 @@ def read_all(files: Sequence[pathlib.Path]) -> list[dict[str, str]]:
         found = read(file)
         if found and set(COLUMNS) - set(found[0]):
             raise UserError(f"{file} does not hold evaluations of runs by method.")
+        for number, row in enumerate(found, 1):
+            if not _is_whole(row):
+                raise UserError(f"Row {number} of {file} is not whole: mend it, or delete its run.")
         rows += found
     return rows
+
+
+def _is_whole(row: dict[str, str]) -> bool:
+    """Whether a row has a text for each column and numbers where they belong."""
+    try:
+        finite = [math.isfinite(float(row[name])) for name in ("seed", *MEASURED)]
+    except (TypeError, ValueError):
+        return False
+    return all(finite) and None not in (*row, *row.values())
 
 
 def write(results: pathlib.Path, columns: Sequence[str], rows: list[dict[str, str]]) -> None:
@@ -299,7 +337,8 @@ class Runs:
     def logdir(self, method: str, seed: int) -> pathlib.Path:
         # Studies share the runs that their methods are copies of.
         folder = "copies" if method == self.study.copies_of else self.study.name
-        return self.folder / folder / f"{self.task}-{self.preset}-{method}-s{seed}"
+        name = f"{method}-{self.source}" if self.needs_source([method]) else method
+        return self.folder / folder / f"{self.task}-{self.preset}-{name}-s{seed}"
 
     def logdir_of_source(self, seed: int) -> pathlib.Path:
         return self.folder / self.study.name / f"{self.source}-{self.preset}-s{seed}"
@@ -363,8 +402,7 @@ def _check_held(configs: dict[tuple[str, int], Config], results: pathlib.Path) -
         if made and not same_run(config_lib.read(logdir), config):
             raise UserError(f"{logdir} holds a run made with other flags: name another --folder.")
         # Held are only those that others are to be copies of.
-        known = [row for row in held if (row["method"], row["seed"]) == (method, str(seed))]
-        known = [{name: row[name] for name in MEASURED} for row in known]
+        known = _measured(held, method, seed)
         if known and not (made and evaluations(logdir) == known):
             raise UserError(
                 f"{results} holds a run of {method} with seed {seed} that is not the one in "
@@ -389,18 +427,24 @@ def make_runs(runs: Runs, missing: dict[int, list[str]], jobs: int, results: pat
     """
     study = runs.study
     first = [study.copies_of] if study.copies_of else []
-    if first or runs.source:
-        # In turn: they need what they copy, or the encoder of the source; both go on if there.
-        work = [([*dict.fromkeys(first + own)], seed) for seed, own in missing.items() if own]
-    else:
-        work = [([method], seed) for seed, own in missing.items() for method in own]
+    work: list[tuple[list[str], int]] = []
+    for seed, own in missing.items():
+        if own and (first or runs.needs_source(own)):
+            # In turn: they need what they copy, or the encoder of the source; both go on if there.
+            work.append(([*dict.fromkeys(first + own)], seed))
+        else:
+            work += [([method], seed) for method in own]
     # Here: flags cannot be parsed in several threads at once.
+    in_folder = lambda flags, logdir: run_lib.parse([*flags, f"--logdir={logdir}"])
     configs = {
-        (method, seed): run_lib.parse(
-            [*runs.flags(method, seed), f"--logdir={runs.logdir(method, seed)}"]
-        )
+        (method, seed): in_folder(runs.flags(method, seed), runs.logdir(method, seed))
         for methods, seed in work
         for method in methods
+    }
+    sources = {
+        seed: in_folder(runs.flags_of_source(seed), runs.logdir_of_source(seed))
+        for methods, seed in work
+        if runs.needs_source(methods)
     }
     _check_held(configs, results)
     if work:
@@ -412,27 +456,41 @@ def make_runs(runs: Runs, missing: dict[int, list[str]], jobs: int, results: pat
         free.put(core)
     one_writes = threading.Lock()
     stopped = threading.Event()
+    under_way: set[subprocess.Popen[bytes]] = set()
 
-    def make_one(method: str, seed: int, core: int | None) -> None:
-        command, logdir = [*_RUN, *runs.flags(method, seed)], runs.logdir(method, seed)
-        config = configs[method, seed]
-        if study.copies_of not in (None, method):
-            copy_until_freeze(runs.logdir(study.copies_of, seed), config)
-        goes_on = not has_ended(config)
+    def finish(config: Config, flags: list[str], core: int | None) -> dict[str, str]:
+        """Makes what is missing of a run. Returns its context."""
+        logdir, goes_on = pathlib.Path(config.logdir), not has_ended(config)
+        command = [*_RUN, *flags]
         context = context_of(logdir, command, len(cores) if jobs == 1 else 1, goes_on)
         if goes_on:
-            train(command, logdir, core)
+            train(command, logdir, core, under_way)
+        return context
+
+    def make_one(method: str, seed: int, core: int | None) -> None:
+        config, logdir = configs[method, seed], runs.logdir(method, seed)
+        if study.copies_of not in (None, method):
+            copy_until_freeze(runs.logdir(study.copies_of, seed), config)
+        elif runs.needs_source([method]) and not logdir.exists():
+            _inherit_context(runs.logdir_of_source(seed), logdir)
+        context = finish(config, runs.flags(method, seed), core)
         run = {"method": method, "task": runs.task, "seed": str(seed)} | context
         with one_writes, _alone_in(results.parent):
-            held = read(results)
-            if (method, str(seed)) not in {(row["method"], row["seed"]) for row in held}:
-                write(results, COLUMNS, [*held, *(run | row for row in evaluations(logdir))])
+            held, own = read(results), evaluations(logdir)
+            known = _measured(held, method, seed)
+            if known not in ([], own):
+                raise UserError(
+                    f"{results} has got another run of {method} with seed {seed} meanwhile than "
+                    f"the one in {logdir}: record it with another --results."
+                )
+            if not known:
+                write(results, COLUMNS, [*held, *(run | row for row in own)])
 
     def make_in_turn(methods: list[str], seed: int) -> None:
         core = free.get()
         try:
             if runs.needs_source(methods) and not stopped.is_set():
-                train([*_RUN, *runs.flags_of_source(seed)], runs.logdir_of_source(seed), core)
+                finish(sources[seed], runs.flags_of_source(seed), core)
             for method in methods:
                 if not stopped.is_set():
                     make_one(method, seed, core)
@@ -442,14 +500,24 @@ def make_runs(runs: Runs, missing: dict[int, list[str]], jobs: int, results: pat
         finally:
             free.put(core)
 
-    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        begun = [pool.submit(make_in_turn, *each) for each in work]
-        try:
-            for ended in concurrent.futures.as_completed(begun):
-                ended.result()
-        except BaseException:  # an interrupt reaches the runs under way too
-            stopped.set()
-            raise
+    def terminate(*_: object) -> None:
+        stopped.set()
+        for process in list(under_way):
+            process.terminate()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+            begun = [pool.submit(make_in_turn, *each) for each in work]
+            try:
+                for ended in concurrent.futures.as_completed(begun):
+                    ended.result()
+            except BaseException:  # Ctrl-C reaches the runs under way too
+                stopped.set()
+                raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def run_study(study: Study, description: str, argv: list[str] | None = None) -> None:
@@ -470,7 +538,13 @@ def run_study(study: Study, description: str, argv: list[str] | None = None) -> 
     parser.set_defaults(source=None)
     if study.source is not None:
         parser.add_argument("--source", default=study.source, help="the task to train on first")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, a core each, on CPUs")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        help="runs at a time, each held to one of the first cores; of two studies at once, start "
+        "each under taskset",
+    )
     folder = pathlib.Path("runs")
     parser.add_argument("--folder", type=pathlib.Path, default=folder, help="default: %(default)s")
     parser.add_argument(
@@ -500,12 +574,15 @@ def run_study(study: Study, description: str, argv: list[str] | None = None) -> 
         }
         for seed, methods in missing.items():
             runs.check(methods, seed)
-        for (method, seed), row in held.items():
-            if method in args.methods and seed in args.seeds and not runs.made(row):
+        for (method, _), row in held.items():
+            # Of all its seeds, as their means are taken together.
+            if method in study.methods and not runs.made(row):
                 raise UserError(
                     f"{results} holds runs made with other flags ({row['command']}): name another "
                     "file with --results, and another --folder."
                 )
+        if args.jobs > (cores := len(os.sched_getaffinity(0))):
+            print(f"A run has a core to itself: {cores} at a time, not {args.jobs}.")
         left = sum(map(len, missing.values()))
         if left < (of := len(missing) * len(args.methods)):
             print(f"{of - left} of {of} runs are in {results} already and are not repeated.")
@@ -513,7 +590,8 @@ def run_study(study: Study, description: str, argv: list[str] | None = None) -> 
     except UserError as error:
         parser.error(str(error))
     except KeyboardInterrupt:
-        sys.exit("Stopped. The same command goes on.")
+        print("Stopped. The same command goes on.", file=sys.stderr)
+        sys.exit(130)  # as a run that is stopped
     except subprocess.CalledProcessError as error:
         log = error.cmd[-1].removeprefix("--logdir=") + ".log"
         sys.exit(f"A run failed, as {log} says: {shlex.join(error.cmd)}")

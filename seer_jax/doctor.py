@@ -49,7 +49,8 @@ def main(argv: list[str] | None = None) -> int:
             findings.append(finding)
 
     if fatal := {finding.name for finding in findings if finding.fatal}:
-        games = ", except for Atari games," if fatal == {"rendering"} else ""
+        games_work = fatal == {"rendering"} and _version("envpool")
+        games = ", except for Atari games," if games_work else ""
         print(f"\nTraining will NOT work here{games} until the problems above are fixed.")
         return 2
     advice = "; see the lines marked fix above." if any(x.fix for x in findings) else "."
@@ -123,7 +124,8 @@ def check_jax() -> Iterator[Finding]:
     try:
         devices = jax.devices()
     except (RuntimeError, AssertionError) as error:  # the latter for want of CUDA's libraries
-        text = f"none with JAX_PLATFORMS={jax.config.jax_platforms}. {error}"
+        why = str(error) or "Libraries of the platform are missing."
+        text = f"none with JAX_PLATFORMS={jax.config.jax_platforms}. {why}"
         fix = "unset JAX_PLATFORMS, or install JAX for that platform"
         yield Finding("jax devices", text, fix=fix, fatal=True)
         return
@@ -155,14 +157,15 @@ def check_rendering() -> Iterator[Finding]:
     from seer_jax.envs import dmc, gl
     from seer_jax.types import UserError
 
+    named = "MUJOCO_GL" in os.environ  # then `select` takes its word for it
     try:
         backend = gl.select()
     except UserError as error:
         text = str(error).removesuffix(gl.FIX).strip()
         yield Finding("rendering", text, fix=gl.FIX, fatal=True)
         return
-    # `select` takes MUJOCO_GL's word for it, and a crash here would take the report along.
-    failure = gl.probe(backend) if sys.platform == "linux" else None
+    # In a process of its own: a crash here would take the report along.
+    failure = gl.probe(backend) if named and sys.platform == "linux" else None
     if failure is not None:
         text = f"MUJOCO_GL={backend} does not render: {failure}"
         yield Finding("rendering", text, fix=gl.FIX, fatal=True)

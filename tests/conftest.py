@@ -13,7 +13,7 @@ from seer_jax import build, dispatch
 # A shell starts a background job with SIGINT ignored; what tests send must arrive all the same.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Halves the time of compiling, here and in the processes that tests start; all round alike so.
+# Halves the time of compiling, here and in the processes that tests start: all must round alike.
 jax.config.update("jax_disable_most_optimizations", True)
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"
 

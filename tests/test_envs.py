@@ -469,10 +469,15 @@ def test_doctor_says_how_to_fix_versions(quick_doctor, capsys):
 def test_doctor_says_how_to_get_opengl(quick_doctor, fresh_gl, capsys):
     fresh_gl.setattr(gl, "probe", lambda name: f"lib{name} is missing")
     quick_doctor.setattr(doctor, "check_jax", lambda: iter(()))
-    assert doctor.main([]) == 2
-    report = capsys.readouterr().out
-    assert "libegl is missing" in report and "fix: On Debian or Ubuntu: apt-get install" in report
-    assert "Training will NOT work here, except for Atari games, until" in report
+    version = doctor._version
+    for envpool, games in (("1.2.3", ", except for Atari games,"), (None, "")):
+        quick_doctor.setattr(
+            doctor, "_version", lambda name, v=envpool: v if name == "envpool" else version(name)
+        )
+        assert doctor.main([]) == 2
+        report = capsys.readouterr().out
+        assert "libegl is missing" in report and "fix: On Debian or Ubuntu: apt-get" in report
+        assert f"Training will NOT work here{games} until" in report
 
     fresh_gl.setenv("MUJOCO_GL", "osmesa")  # named by the user, so untried until the doctor comes
     assert doctor.main([]) == 2

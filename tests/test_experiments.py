@@ -4,8 +4,12 @@ import csv
 import dataclasses
 import os
 import pathlib
+import shlex
 import shutil
+import signal
 import threading
+import time
+from contextlib import nullcontext
 
 import jax
 import numpy as np
@@ -28,6 +32,7 @@ from experiments.study import Runs, copy_until_freeze, read, run_study
 from seer_jax import config as config_lib
 from seer_jax import run
 from seer_jax.config import is_atari
+from seer_jax.types import UserError
 from tests import runs
 
 
@@ -70,6 +75,7 @@ def test_every_run_is_made_once_and_recorded(tmp_path, capsys):
     assert "4 of 4 runs are in" in capsys.readouterr().out
     for wrong, message in (
         (["--num_steps=61"], "holds runs made with other flags"),
+        (["--num_steps=61", "--seeds", "7"], "holds runs made with other flags"),
         (["--task=cartpole_balance"], "holds runs made with other flags"),
         (["--sedes=7"], "Unrecognized options"),
         (["--jobs=0"], "--jobs must be 1 or more"),
@@ -83,24 +89,69 @@ def test_every_run_is_made_once_and_recorded(tmp_path, capsys):
 def test_a_run_is_held_to_the_core_it_is_given(tmp_path):
     core = max(os.sched_getaffinity(0))
     command = ["python", "-c", "import os; print(os.sched_getaffinity(0))"]
-    study.train(command, tmp_path / "run", core)
+    study.train(command, tmp_path / "run", core, set())
     assert (tmp_path / "run.log").read_text() == f"{{{core}}}\n"
+
+
+def write_evals(logdir):
+    """One evaluation, all of whose numbers are 1."""
+    logdir.mkdir(parents=True)
+    names = study.MEASURED
+    (logdir / "eval.csv").write_text(f"{','.join(names)}\n{','.join('1' for _ in names)}\n")
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
 def test_runs_side_by_side_have_a_core_each(tmp_path, monkeypatch):
     both, cores = threading.Barrier(2, timeout=60), []
 
-    def train(command, logdir, core):
+    def train(command, logdir, core, under_way):
         cores.append(core)
         both.wait()
-        logdir.mkdir(parents=True)
-        (logdir / "eval.csv").write_text(",".join(study.MEASURED) + "\n")
+        write_evals(logdir)
 
     monkeypatch.setattr(study, "train", train)
     two = Runs(STUDY, "cartpole_swingup", "quick", None, [], tmp_path)
     study.make_runs(two, {0: ["never"], 1: ["never"]}, 2, tmp_path / "results.csv")
     assert len(set(cores)) == 2
+
+
+@pytest.mark.parametrize("theirs", ["1", "2"])
+def test_another_run_that_a_study_has_recorded_meanwhile_is_told(tmp_path, monkeypatch, theirs):
+    results = tmp_path / "results.csv"
+    row = dict.fromkeys(study.COLUMNS, theirs) | {"method": "never", "seed": "0"}
+
+    def train(command, logdir, core, under_way):
+        study.write(results, study.COLUMNS, [row])
+        write_evals(logdir)
+
+    monkeypatch.setattr(study, "train", train)
+    ours = Runs(STUDY, "cartpole_swingup", "quick", None, [], tmp_path)
+    with nullcontext() if theirs == "1" else pytest.raises(UserError, match="meanwhile"):
+        study.make_runs(ours, {0: ["never"]}, 1, results)
+    assert read(results) == [row]
+
+
+def test_a_study_that_is_terminated_takes_its_runs_along(tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "_RUN", ["python", "-c", "import time; time.sleep(100)"])
+    timer = threading.Timer(1, os.kill, (os.getpid(), signal.SIGTERM))
+    begin = time.monotonic()
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        of = Runs(STUDY, "cartpole_swingup", "quick", None, [], tmp_path)
+        study.make_runs(of, {0: ["never"], 1: ["never"]}, 1, tmp_path / "results.csv")
+    assert time.monotonic() - begin < 50
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize("spoilt", ["", "many", None])
+def test_a_row_that_is_not_whole_is_named(tmp_path, spoilt):
+    row = dict.fromkeys(study.COLUMNS, "1")
+    file = tmp_path / "results.csv"
+    study.write(file, study.COLUMNS, [row, row | {"step": "2", "return": spoilt}])
+    if spoilt is None:
+        file.write_text(file.read_text().rpartition(",1,1,1,1")[0])
+    with pytest.raises(UserError, match=r"Row 2 of .*results.csv is not whole"):
+        study.read_all([file])
 
 
 @pytest.mark.parametrize(
@@ -195,6 +246,31 @@ def test_only_what_takes_an_encoder_needs_the_source_task():
     assert not of.needs_source(["scratch", "random"])
 
 
+def test_a_run_on_an_encoder_is_of_the_commits_of_both(tmp_path, monkeypatch):
+    machine, commits = measure.machine("cpu"), iter(["earlier", "later"])
+    monkeypatch.setattr(
+        measure, "machine", lambda _: machine | {"commit": next(commits), "dirty": False}
+    )
+    monkeypatch.setattr(study, "train", lambda command, logdir, *_: write_evals(logdir))
+    of = Runs(transfer.STUDY, "cartpole_swingup", "quick", "cartpole_balance", [], tmp_path)
+    study.make_runs(of, {0: ["transferred"]}, 1, tmp_path / "results.csv")
+    assert [row["commit"] for row in read(tmp_path / "results.csv")] == ["earlier then later"]
+
+
+def test_a_run_on_the_encoder_of_another_source_is_another_run():
+    one, other = (
+        Runs(transfer.STUDY, "Krull", "quick", source, [], pathlib.Path("runs"))
+        for source in ("RoadRunner", "Alien")
+    )
+    assert one.logdir("scratch", 0) == other.logdir("scratch", 0)
+    assert one.logdir("transferred", 0) != other.logdir("transferred", 0)
+    command = shlex.join(["python", "-m", "seer_jax.run", *one.flags("transferred", 0)])
+    row = {"method": "transferred", "seed": "0", "task": "Krull", "command": command}
+    assert one.made(row) and not other.made(row)
+    elsewhere = dataclasses.replace(one, folder=pathlib.Path("/elsewhere"))
+    assert elsewhere.made(row)
+
+
 def test_an_encoder_that_will_not_fit_is_refused_before_it_is_trained(tmp_path, capsys):
     pytest.importorskip("envpool")
     argv = ["--source=Alien", "--task=walker_walk", f"--folder={tmp_path}"]
@@ -211,7 +287,7 @@ def test_an_encoder_is_trained_on_the_source_task_and_taken_over(tmp_path):
     study += ["--methods", "transferred", "--source=cartpole_balance"]
     run_study(transfer.STUDY, "", study)
     source = tmp_path / "transfer" / "cartpole_balance-quick-s1"
-    taken = tmp_path / "transfer" / "cartpole_swingup-quick-transferred-s1"
+    taken = tmp_path / "transfer" / "cartpole_swingup-quick-transferred-cartpole_balance-s1"
     assert {(row["method"], row["task"]) for row in read(results)} == {
         ("transferred", "cartpole_swingup")
     }
@@ -352,6 +428,12 @@ def test_a_run_is_remembered_with_what_it_was_made_by(copied, tmp_path, monkeypa
     now = {row["method"]: row["commit"] for row in read(tmp_path / "results.csv")}
     commit = before[0]["commit"]
     assert now == {"never": commit, "40": f"{commit} then another"}
+
+    (tmp_path / "results.csv").unlink()  # and one of which no study knows is of nobody
+    (folder / "freezing_step" / "cartpole_swingup-quick-40-s0.json").unlink()
+    freezing_step.main(study)
+    now = {row["method"]: row["commit"] for row in read(tmp_path / "results.csv")}
+    assert now == {"never": commit, "40": "unknown"}
 
 
 def test_an_encoder_comes_to_rest_at_its_last_checkpoint(copied, tmp_path):

@@ -39,7 +39,7 @@ def test_an_update_is_timed_in_twos(monkeypatch):
     one = measure.Timing(1.0, 1.0, 1.0, 1)
     monkeypatch.setattr(update, "Phase", lambda *_: types.SimpleNamespace(update=None, act=None))
     monkeypatch.setattr(update, "xla_flops", lambda *_: (1.0, 1.0))
-    monkeypatch.setattr(measure, "matmul", lambda: None)
+    monkeypatch.setattr(measure, "matmul", lambda _: None)
     monkeypatch.setattr(measure, "interleaved", lambda calls, *_, **__: dict.fromkeys(calls, one))
     spec = FakeEnv(obs_shape=(100, 100, 3), action_shape=(6,)).spec
     records = update.measure_update(presets.for_task("walker_walk", "paper"), spec, 1)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from experiments import plot, scores, study
+from seer_jax.types import UserError
 
 
 def write_results(path, finals, task="walker_walk"):
@@ -21,6 +22,7 @@ def write_results(path, finals, task="walker_walk"):
                         {"method": method, "task": task, "seed": seed, "step": step}
                         | {"env_step": 2 * step, "return": value, "flops": step * 1e9}
                         | {"replay_bytes": 10 if small else 100, "hours": step / 6000}
+                        | {"return_std": 0}
                     )
 
 
@@ -48,6 +50,16 @@ def test_a_freeze_of_any_seed_is_marked():
     assert plot.curves(rows, "Alien", "auto").frozen == [1, 2]
     longer = [row | {"command": "python -m seer_jax.run --freeze_step=never"} for row in rows]
     assert plot.curves(longer, "Alien", "auto").frozen == []
+    at_once = [row | {"command": "python -m seer_jax.run --freeze_step=0"} for row in rows[6:]]
+    assert plot.curves(at_once, "Alien", "auto").frozen == [0]
+
+
+def test_seeds_that_were_evaluated_at_different_steps_have_no_mean(tmp_path):
+    write_results(tmp_path / "results.csv", {"never": [300, 500]})
+    rows = study.read(tmp_path / "results.csv")
+    rows[-1]["env_step"] = "100"
+    with pytest.raises(UserError, match="evaluated at different steps"):
+        plot.curves(rows, "walker_walk", "never")
 
 
 def test_the_line_is_the_mean_and_the_band_95_percent(tmp_path):

@@ -1,4 +1,5 @@
-"""A tiny deterministic environment for tests: every frame says which one it is.
+"""A tiny deterministic environment: every frame says which one it is. For this package's tests, and
+for those of whoever adds an agent.
 
 A frame holds (environment, episode, t) modulo 256 over and over, so that a test that meets it deep
 inside a replay buffer can tell where it came from; rewards are a known function of the same.
