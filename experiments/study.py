@@ -192,6 +192,7 @@ def same_run(one: Config, other: Config) -> bool:
     """Whether two configurations make the same run, wherever it and what it takes may lie."""
     of_no_matter = ("logdir", "keep_checkpoints", "encoder_from")
     shared = {name: getattr(other, name) for name in of_no_matter}
+    # A source's folder is named for its task, preset and seed.
     ours, theirs = (pathlib.PurePath(x.encoder_from or "").name for x in (one, other))
     return ours == theirs and dataclasses.replace(one, **shared) == other
 
@@ -393,20 +394,24 @@ def _check_writable(folder: pathlib.Path) -> None:
         ) from error
 
 
+def _check_folder(config: Config) -> None:
+    """Raises `UserError` if the folder of a run holds another one that has ended."""
+    logdir = pathlib.Path(config.logdir)
+    if has_ended(config) and not same_run(config_lib.read(logdir), config):
+        raise UserError(f"{logdir} holds a run made with other flags: name another --folder.")
+
+
 def _check_held(configs: dict[tuple[str, int], Config], results: pathlib.Path) -> None:
-    """Raises `UserError` if the folder of a run, by method and seed, holds another one, or the
-    results one that is not in its folder."""
+    """Raises `UserError` if results hold a run, by method and seed, that is not in its folder."""
     held = read(results)
     for (method, seed), config in configs.items():
-        logdir, made = pathlib.Path(config.logdir), has_ended(config)
-        if made and not same_run(config_lib.read(logdir), config):
-            raise UserError(f"{logdir} holds a run made with other flags: name another --folder.")
         # Held are only those that others are to be copies of.
         known = _measured(held, method, seed)
-        if known and not (made and evaluations(logdir) == known):
+        if known and not (has_ended(config) and evaluations(pathlib.Path(config.logdir)) == known):
             raise UserError(
                 f"{results} holds a run of {method} with seed {seed} that is not the one in "
-                f"{logdir}, so that no copy of it can be made: name another file with --results."
+                f"{config.logdir}, so that no copy of it can be made: name another file with "
+                "--results."
             )
 
 
@@ -446,6 +451,8 @@ def make_runs(runs: Runs, missing: dict[int, list[str]], jobs: int, results: pat
         for methods, seed in work
         if runs.needs_source(methods)
     }
+    for config in [*sources.values(), *configs.values()]:
+        _check_folder(config)
     _check_held(configs, results)
     if work:
         for folder in (runs.folder, results.parent):

@@ -257,6 +257,14 @@ def test_a_run_on_an_encoder_is_of_the_commits_of_both(tmp_path, monkeypatch):
     assert [row["commit"] for row in read(tmp_path / "results.csv")] == ["earlier then later"]
 
 
+def test_an_ended_source_of_other_flags_is_not_taken_for_the_one_asked_for(tmp_path, trained):
+    of = Runs(transfer.STUDY, "cartpole_swingup", "quick", "cartpole_balance", [], tmp_path)
+    source = shutil.copytree(trained, of.logdir_of_source(0))
+    shorter = dataclasses.replace(of, shared_flags=["--num_steps=60"])
+    with pytest.raises(UserError, match=f"{source} holds a run made with other flags"):
+        study.make_runs(shorter, {0: ["transferred"]}, 1, tmp_path / "results.csv")
+
+
 def test_a_run_on_the_encoder_of_another_source_is_another_run():
     one, other = (
         Runs(transfer.STUDY, "Krull", "quick", source, [], pathlib.Path("runs"))
