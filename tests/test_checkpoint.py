@@ -41,6 +41,17 @@ def test_as_many_are_kept_as_asked_for_and_each_can_be_read(tmp_path):
         checkpoint.restore_once(tmp_path, ("a",), step=1)
 
 
+def test_counters_that_are_spoilt_are_noticed(tmp_path):
+    checkpoints = checkpoint.Checkpoints(tmp_path)
+    checkpoints.save(1, {"state": {"x": np.ones(2)}}, {"updates": 1234})
+    checkpoints.close()
+    counters = tmp_path / "1" / "progress" / "metadata"
+    assert "1234" in counters.read_text()
+    counters.write_text(counters.read_text().replace("1234", "1235"))
+    with pytest.raises(UserError, match="its files are not as they were written"):
+        checkpoint.restore_once(tmp_path, ("state",))
+
+
 def test_what_others_leave_in_a_checkpoint_does_not_spoil_it(tmp_path):
     checkpoints = checkpoint.Checkpoints(tmp_path)
     checkpoints.save(3, {"a": {"x": np.ones(2)}}, {})

@@ -4,6 +4,7 @@ That its numbers are the official code's is the matter of test_parity.py.
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -110,6 +111,16 @@ def test_actions_stay_in_bounds_however_large_the_latent(agent, state):
         assert jnp.all(abs(agent.act(state, latent, jax.random.key(0), greedy)) <= 1)
 
 
+def test_actions_spread_as_the_policy_says(agent, state):
+    model = curl_sac.make_model(CONFIG, ACTIONS)
+    latent = {"actor": jnp.tile(jnp.linspace(-1, 1, LATENT), (4_000, 1))}
+    mean, log_std = model.policy.apply(state.params.head["policy"], latent["actor"][:1])
+    drawn = np.arctanh(agent.act(state, latent, jax.random.key(0), False))
+    std = np.exp(log_std[0])
+    np.testing.assert_allclose(drawn.std(axis=0), std, rtol=0.06)  # five standard deviations
+    assert (np.abs(drawn.mean(axis=0) - mean[0]) < 0.08 * std).all()
+
+
 def test_a_fresh_state(state):
     jax.tree.map(np.testing.assert_array_equal, state.target.encoder, state.encoder["critic"])
     jax.tree.map(np.testing.assert_array_equal, state.target.head["q"], state.params.head["q"])
@@ -188,6 +199,16 @@ def test_with_frozen_convolutions_an_update_still_steps_the_projections():
     assert "loss/contrast" not in metrics
     buffers = [x.unsafe_buffer_pointer() for x in jax.tree.leaves(frozen)]
     assert len(set(buffers)) == len(buffers)
+
+
+def test_with_frozen_convolutions_the_target_becomes_the_online_critic(state, update):
+    agent = curl_sac.make(dataclasses.replace(CONFIG, frozen_depth="convs"), SPEC, frame_stack=2)
+    before, _, _ = update(state, batch(), jax.random.key(0))
+    frozen = agent.freeze(before)
+    assert changed(before.target.encoder, before.params.encoder["critic"])
+    same = functools.partial(jax.tree.map, np.testing.assert_array_equal)
+    same(frozen.target.encoder, frozen.params.encoder["critic"])
+    same(frozen.target.head["q"], before.params.head["q"])
 
 
 def test_crops_as_large_as_the_picture_are_all_the_same():

@@ -261,6 +261,28 @@ def test_no_transition_is_lost_or_spliced_at_the_freeze(capacity, n_step):
     assert across > 0  # such transitions were among them
 
 
+def test_a_step_stores_the_newest_frame_and_acts_on_the_centre_of_the_stack_that_ends_with_it():
+    """Before the freeze; greedy in an evaluation alone."""
+    act = lambda state, latent, key, greedy: latent["crop"] + 1_000 * greedy
+    agent = toy_agent(random_view)._replace(act=act)
+    config = Config(num_copies=1, frame_stack=STACK)
+    spec = FakeEnv(num_envs=2, action_shape=(3,), obs_shape=(SIDE, SIDE, 4)).spec
+    loop = programs.make(config, agent, spec, READ, lambda batch: batch)
+    rows = paint(play(fake_env(num_envs=2, lengths=(3, 4)), 9))
+    state = types.SimpleNamespace(frozen=None, encoder=jnp.float32(1))
+    stack, key = jnp.zeros((2, STACK, SIDE * SIDE * 4), jnp.uint8), jax.random.key(0)
+    for age, row in enumerate(rows):
+        seen = stack, TimeStep(row.step_type, row.reward, row.discount, row.obs), key, age
+        greedy, same_stack = loop.act(state, *seen)
+        stored, stack, _ = loop.choose(state, None, *seen, random=False)
+        np.testing.assert_array_equal(stored.obs, row.obs)
+        np.testing.assert_array_equal(stack, same_stack)
+        for env in range(2):
+            frames = true_stack(rows, age, env, STACK, "repeat").reshape(STACK, POSITIONS, 4)
+            np.testing.assert_array_equal(stored.action[env], frames[:, CENTRE].ravel())
+        np.testing.assert_array_equal(greedy, stored.action + 1_000)
+
+
 def test_every_chunk_and_every_step_has_crops_of_its_own():
     """What the loop is given: chunks at the freeze by their number, rows after it by the pass."""
     config = Config(num_copies=COPIES, frame_stack=STACK)

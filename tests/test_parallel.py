@@ -172,6 +172,14 @@ def test_every_environment_has_a_seed_of_its_own():
     assert own_seeds(0, 8)[:2] == own_seeds(0, 2)
 
 
+def test_several_environments_play_something_else_each():
+    env = build.make_env(run.parse([*TINY, "--task=reacher_easy", "--num_envs=2"]))
+    for seed in (None, 0):
+        first, second = env.reset(seed=seed).obs
+        assert (first != second).any()
+    env.close()
+
+
 def test_a_process_does_without_jax():
     env = build.make_env(run.parse([*TINY, "--num_envs=2"]))
     for process in env._processes:

@@ -6,6 +6,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from seer_jax import build, losses, networks, presets
@@ -129,6 +130,15 @@ def test_importance_weights_scale_the_loss(state, update):
     )
     assert float(halved["loss/critic"]) == pytest.approx(float(whole["loss/critic"]) / 2)
     np.testing.assert_allclose(errors, same_errors, rtol=1e-5)
+
+
+def test_gradients_are_clipped_to_their_norm():
+    agent = rainbow.make(dataclasses.replace(CONFIG, max_grad_norm=0.01), SPEC, frame_stack=4)
+    state = jax.jit(agent.init)(jax.random.key(0))
+    new, metrics, _ = jax.jit(agent.update)(state, batch(), jax.random.key(0))
+    assert metrics["critic/grad_norm"] > 0.1
+    moments = [new.opt_state.encoder[0].mu, new.opt_state.head[0].mu]
+    assert optax.tree.norm(moments) == pytest.approx(0.1 * 0.01, rel=1e-3)  # b1 is 0.9
 
 
 def test_acting(agent, state):

@@ -413,6 +413,16 @@ def test_frames_become_channels_oldest_first():
 # Reading latents.
 
 
+def test_stored_codes_are_read_with_their_scale():
+    codes = np.arange(8, dtype=np.uint8).reshape(4, 1, 1, 2)
+    one = np.ones((4, 1), np.float32)
+    rows = Row({"z": codes}, one[..., None], one, one, np.int32(one))
+    replay = replay_lib.Replay(rows, jnp.int32(0), jnp.int32(4), None, {"z": jnp.float32([0.5, 3])})
+    age = jnp.array([3, 0])
+    read = replay_lib.latents(replay, age, jnp.zeros_like(age), jax.random.key(0))
+    np.testing.assert_array_equal(read["z"], [[3, 21], [0, 3]])
+
+
 def test_latents_come_from_one_copy_for_all_leaves():
     """Leaves hold 10 x t + copy, so that a sample tells the row and the copy it came from."""
     copies = 3
@@ -518,6 +528,20 @@ def test_priorities_follow_rows_and_errors():
         replay = add(replay, row)
     # LAST gets none, new rows the highest so far; the fifth row has overwritten the first.
     np.testing.assert_allclose(replay.priorities.values[:, 0], [3, 1, 0, 3], rtol=1e-5)
+    priorities = replay_lib.update_priorities(replay.priorities, start, jnp.array([4.0]), 0.5)
+    np.testing.assert_allclose((priorities.values[0, 0], priorities.highest), (2, 3), rtol=1e-5)
+
+
+@pytest.mark.parametrize("count", [8, 13])
+def test_each_environment_has_priorities_of_its_own(count):
+    rows = play(fake_env(num_envs=2, lengths=(99,)), count)
+    replay = replay_lib.init(CAPACITY, rows[0], prioritised=True)
+    for row in rows:
+        replay = add(replay, row)
+    likely = replay.priorities.values.at[6, 1].set(1e6)
+    replay = replay.replace(priorities=replay.priorities._replace(values=likely))
+    _, start = sample(jax.random.key(0), replay, 256, n_step=1, gamma=GAMMA, read=read_frame)
+    assert np.mean((start.slot == 6) & (start.env == 1)) > 0.99
 
 
 def test_errors_that_are_not_finite_leave_draws_whole():

@@ -163,7 +163,21 @@ def test_a_run_of_another_length_freezes_at_the_same_share_of_it(flag):
     config = run.parse(["--task=cartpole_swingup", *flag.split()])  # 10,000 of 80,000 by itself
     assert (config.freeze_step, config.num_steps) == (2_500, 20_000)
     assert (config.freeze_earliest, config.freeze_latest) == (1_250, 16_666)
+    assert config.action_repeat == 8
     assert run.parse(["--freeze_step=9", *flag.split()]).freeze_step == 9
+
+
+def test_a_run_that_looks_for_its_freeze_keeps_when_it_may():
+    fixed, auto = config_lib.Config(), config_lib.Config(freeze_step="auto")
+    names = {"freeze_earliest", "freeze_latest"}
+    assert names <= run._may_change(fixed, fixed) and not names & run._may_change(auto, auto)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("2GB", 2e9), ("2GiB", 2**31), ("800M", 8e8), ("1e9", 1e9), ("1.5kib", 1536)]
+)
+def test_sizes(text, size):
+    assert config_lib.parse_bytes(text) == size
 
 
 def test_evaluations_without_random_actions_can_be_asked_for():

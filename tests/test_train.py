@@ -14,6 +14,7 @@ import signal
 import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from runs import (
@@ -31,7 +32,7 @@ from seer_jax import replay as replay_lib
 from seer_jax.agents import curl_sac
 from seer_jax.config import Config
 from seer_jax.envs.fake import FakeEnv
-from seer_jax.types import FIRST, LAST, UserError
+from seer_jax.types import FIRST, LAST, Metrics, UserError
 
 CONFIG = Config(
     num_steps=24,
@@ -200,7 +201,7 @@ def test_pauses_to_evaluate_do_not_count_in_the_steps_per_second(tmp_path, monke
         return result
 
     monkeypatch.setattr(train, "time", types.SimpleNamespace(perf_counter=lambda: clock))
-    with open_run(tmp_path) as run:
+    with open_run(tmp_path, frozen_updates=3) as run:
         step = run.step
         monkeypatch.setattr(run, "step", lambda: take(1, step()))
         monkeypatch.setattr(run, "evaluate", lambda stop_requested: take(100, True))
@@ -209,6 +210,8 @@ def test_pauses_to_evaluate_do_not_count_in_the_steps_per_second(tmp_path, monke
     rates = [line["time/sps"] for line in lines if "time/sps" in line]
     # A second for a step; in some a new episode begins, which is none.
     assert len(rates) == 5 and all(0.7 < rate <= 1 for rate in rates)
+    updates = [line["time/updates_per_s"] for line in lines if "time/updates_per_s" in line]
+    assert max(updates[:2]) <= 1 and all(2 < rate <= 3 for rate in updates[-2:])
 
 
 def test_no_two_updates_draw_alike(tmp_path):
@@ -250,6 +253,18 @@ def test_an_update_samples_as_the_run_says(monkeypatch):
     assert given == dict(n_step=4, gamma=0.9, beta=0.7, env=None, read="frames", batch_size=8)
 
 
+def test_priorities_have_the_exponent_that_the_run_says(monkeypatch):
+    given = []
+    monkeypatch.setattr(replay_lib, "sample", lambda *_, **__: ("batch", "start"))
+    monkeypatch.setattr(replay_lib, "update_priorities", lambda *args: given.append(args))
+    config = dataclasses.replace(CONFIG, priority_exponent=0.7)
+    agent = types.SimpleNamespace(update=lambda state, *_: (state, {"a": 1.0}, "errors"))
+    state, replay = types.SimpleNamespace(frozen=None), types.SimpleNamespace(priorities="old")
+    key = jax.random.key(0)
+    programs._learn(config, agent, None, lambda batch: batch, state, replay, key, 0, 0.4)
+    assert given == [("old", "start", "errors", 0.7)]
+
+
 def test_beta_rises_to_one(tmp_path):
     with open_run(tmp_path) as run:
         seen, state = [], run.state
@@ -275,6 +290,15 @@ def test_hours_go_on_where_they_were(tmp_path, monkeypatch):
     with open_run(tmp_path) as run:
         clock.now = 507.0
         assert run.seconds() == 107
+
+
+def test_metrics_that_only_some_updates_have_are_means_over_these(tmp_path):
+    """Whatever the order of their names."""
+    pack = lambda b, a: Metrics.pack({"loss/b": jnp.float32(b), "b": b, "a": jnp.float32(a)})
+    with open_run(tmp_path) as run:
+        run.metrics = [pack(1.0, np.nan), pack(3.0, 4.0), pack(5.0, 6.0)]
+        means = {name: x.tolist() for name, x in run.mean_metrics().items()}
+    assert means == {"loss/b": [3], "b": [3], "a": [5]}
 
 
 def test_reports_come_every_log_every_steps_and_at_the_end(standard):
@@ -309,6 +333,18 @@ def test_evaluations_are_greedy_episodes_at_their_steps(standard):
         assert (row["return"], row["return_std"], row["episodes"]) == ("160.5", "145.5", "2")
     assert float(rows[0]["flops"]) == 0 < float(rows[1]["flops"]) < float(rows[2]["flops"])
     assert rows[0]["replay_bytes"] == str(12 * 1748) and rows[2]["replay_bytes"] == str(28 * 116)
+
+
+def test_actions_of_an_evaluation_have_random_numbers_of_their_own():
+    numbers, env = [], FakeEnv(lengths=(3,))
+
+    def act(state, stack, timestep, key, iteration):
+        numbers.append(int(iteration))
+        return jnp.zeros((1, 2)), stack
+
+    functions = types.SimpleNamespace(act=act, empty_stack=lambda n: None)
+    train.run_episodes(functions, None, env, 2, [0])
+    assert len(numbers) == len(set(numbers)) == 3 + 1 + 3
 
 
 def test_evaluation_leaves_training_alone(standard, tmp_path):
@@ -468,9 +504,21 @@ def test_auto_freezes_at_the_latest_what_still_moves(tmp_path, latest, frozen_at
     ("movements", "frozen_at"), [([0.01] * 10, 83), ([0.01] * 9 + [0.051, 0.05], 99)]
 )
 def test_auto_freezes_what_has_been_at_rest_since_it_learned(tmp_path, movements, frozen_at):
-    with open_run(tmp_path, **AUTO | dict(num_steps=100)) as run:
+    with open_run(tmp_path, **AUTO | dict(num_steps=101, freeze_latest=100)) as run:
         assert looks_find(run, movements) == frozen_at
         assert run.looks == []
+
+
+def test_looks_count_their_flops(tmp_path):
+    with open_run(tmp_path, **AUTO) as run:
+        while run.progress.step < 17:
+            run.step()
+            run.freeze_if_due()
+        flops, progress = run.agent.flops, run.progress
+        assert progress.looked == 15
+        acted = (progress.iteration - 4) * (flops.encode + flops.act)
+        expected = acted + progress.updates * 8 * flops.update + 3 * 256 * flops.encode
+        assert progress.flops == pytest.approx(expected, rel=1e-9)
 
 
 def test_auto_notes_that_returns_rose_before_it_can_compare(tmp_path, monkeypatch):
@@ -549,6 +597,24 @@ def test_latents_have_room_for_fewer_as_many_or_more_rows(tmp_path, capacity):
         assert rewards(run.replay) == frames[-capacity:]
         step_to(run, 15)
         assert rewards(run.replay) == (frames + [204, 205, 0, 301])[-capacity:]
+    lines = read_metrics(tmp_path)
+    assert of(lines, "freeze/rows_before") == [(12, 12)]
+    assert of(lines, "freeze/rows") == [(12, min(12, capacity))]
+
+
+def test_every_chunk_of_the_freeze_has_a_number_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "_CHUNK_IMAGES", 8)  # four rows
+    with open_run(tmp_path) as run:
+        step_to(run, 12)
+        numbers, encode_rows = [], run.functions.encode_rows
+
+        def numbered(*args):
+            numbers.append(int(args[4]))
+            return encode_rows(*args)
+
+        run.functions = run.functions._replace(encode_rows=numbered)
+        run.freeze()
+        assert len(numbers) == len(set(numbers)) == 3
 
 
 def test_the_encoder_stays_as_it_was_at_the_freeze(tmp_path):

@@ -5,6 +5,7 @@ along by hand; the agent is Rainbow.
 """
 
 import dataclasses
+import types
 
 import numpy as np
 import pytest
@@ -48,7 +49,7 @@ class Env(FakeEnv):
             action_repeat=4,
             stack_pad="zeros",
         )
-        self.spec = self.spec._replace(reference_scores=(0.0, 10.0))
+        self.spec = self.spec._replace(reference_scores=(-20.0, 10.0))
 
 
 class Unrestorable(Env):
@@ -100,9 +101,28 @@ def test_every_step_of_every_environment_counts(tmp_path, num_envs):
     assert {length for _, length in ended} == {3, 5}
     assert [step // 30 for step, _ in of(lines, "eval/return")] == [0, 1, 2]
     normalised = of(lines, "eval/human_normalised")
-    assert [value * 10 for _, value in normalised] == pytest.approx(
+    assert [value * 30 - 20 for _, value in normalised] == pytest.approx(
         [value for _, value in of(lines, "eval/return")]
     )
+
+
+def test_flops_are_those_of_all_environments(tmp_path):
+    config = dataclasses.replace(CONFIG, num_envs=3)
+    run = train.Run(config, tmp_path, Env(3), Env, AGENT)
+    run.restore_or_start()
+    run.loggers = [types.SimpleNamespace(write=lambda *_: None, close=lambda: None)]
+    flops = run.agent.flops
+    while run.progress.step < 12:
+        run.step()
+    before, updates = run.progress.flops, run.progress.updates
+    run.step()
+    expected = 3 * (flops.encode + flops.act)
+    expected += (run.progress.updates - updates) * config.batch_size * flops.update
+    assert run.progress.flops - before == pytest.approx(expected, rel=1e-9)
+    before, rows = run.progress.flops, int(run.replay.size)
+    run.freeze()
+    assert run.progress.flops - before == pytest.approx(3 * rows * flops.encode, rel=1e-9)
+    run.close()
 
 
 def test_evaluation_counts_the_same_number_of_episodes_of_each_environment(tmp_path):

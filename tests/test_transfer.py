@@ -1,5 +1,6 @@
 """A run that begins with the encoder of another, from pixels or from latents, and with no other."""
 
+import dataclasses
 import shutil
 
 import numpy as np
@@ -87,6 +88,25 @@ def test_what_does_not_fit_is_said_before_a_folder_is_made(
     assert run.main(flags(tmp_path / "run", trained, *more)) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["image_size", "frame_stack"])
+def test_frames_must_be_those_that_the_encoder_has_seen(name):
+    here = run.parse([*TINY, "--freeze_step=0", "--encoder_from=there"])
+    check_differs(dataclasses.replace(here, **{name: getattr(here, name) + 1}), here, name)
+
+
+@pytest.mark.parametrize("name", ["crop_size", "pixel_offset", "num_filters", "latent_size"])
+def test_agents_must_see_alike(name):
+    here = run.parse([*TINY, "--freeze_step=0", "--encoder_from=there"])
+    agent = dataclasses.replace(here.agent, **{name: getattr(here.agent, name) + 1})
+    check_differs(dataclasses.replace(here, agent=agent), here, name)
+
+
+def check_differs(there, here, name):
+    transfer.check(here, here)
+    with pytest.raises(UserError, match=f"sees in another way: {name}="):
+        transfer.check(there, here)
 
 
 def test_a_source_that_has_been_moved_is_named_where_it_is(trained, tmp_path, capsys):
