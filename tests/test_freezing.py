@@ -387,6 +387,7 @@ def test_the_encoder_stands_still():
     """It is the same to the last bit after the freeze and after 20 updates; the head moves on."""
     agent = small_agent()
     before = jax.jit(agent.init)(jax.random.key(0))
+    before = before.replace(target=jax.tree.map(lambda x: x + 1, before.target))
     state = agent.freeze(before)
     assert before.frozen is None
     for part in (state.params, state.target, state.opt_state):
