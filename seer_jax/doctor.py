@@ -157,7 +157,7 @@ def check_rendering() -> Iterator[Finding]:
     from seer_jax.envs import dmc, gl
     from seer_jax.types import UserError
 
-    named = "MUJOCO_GL" in os.environ  # then `select` takes its word for it
+    named = bool(os.environ.get("MUJOCO_GL"))  # then `select` takes its word for it
     try:
         backend = gl.select()
     except UserError as error:
