@@ -3,10 +3,11 @@
     python -m experiments.STUDY --task=TASK --seeds 0 1 2 --jobs 2
 
 With --jobs=2 two runs go on side by side, each held to one core, so that wall-clock times compare.
-Every run that ends is added to experiments/results/STUDY_TASK_PRESET.csv: a row for each of its
-evaluations, with commit, versions, hardware and command. Runs that are there already are not
-repeated, and an interrupted one goes on from its last checkpoint. Then the table is printed. Flags
-that a study does not know go to seer_jax.run.
+With --together one process trains all seeds of a method, which on an accelerator is quickest; hours
+are then those of all. Every run that ends is added to experiments/results/STUDY_TASK_PRESET.csv: a
+row for each of its evaluations, with commit, versions, hardware and command. Runs that are there
+already are not repeated, and an interrupted one goes on from its last checkpoint. Then the table is
+printed. Flags that a study does not know go to seer_jax.run.
 """
 
 import argparse
@@ -182,10 +183,12 @@ def has_ended(config: Config) -> bool:
     """Whether a run has written its last checkpoint and made its last evaluation, which a stop may
     have cut short."""
     logdir = pathlib.Path(config.logdir)
-    if not (logdir / "eval.csv").exists():
-        return False
-    steps = [int(row["step"]) for row in evaluations(logdir)]
-    return min(max(steps, default=0), max(_kept(logdir), default=0)) >= config.num_steps
+    got_to = [max(_kept(logdir), default=0)]
+    for folder in config.folders(logdir):
+        if not (folder / "eval.csv").exists():
+            return False
+        got_to.append(max((int(row["step"]) for row in evaluations(folder)), default=0))
+    return min(got_to) >= config.num_steps
 
 
 def same_run(one: Config, other: Config) -> bool:
@@ -335,52 +338,80 @@ class Runs:
     """Of seer_jax.run, for all."""
     folder: pathlib.Path
 
-    def logdir(self, method: str, seed: int) -> pathlib.Path:
+    def logdir(self, method: str, seeds: range) -> pathlib.Path:
+        """Of one process, which trains these seeds by a method."""
         # Studies share the runs that their methods are copies of.
         folder = "copies" if method == self.study.copies_of else self.study.name
         name = f"{method}-{self.source}" if self.needs_source([method]) else method
-        return self.folder / folder / f"{self.task}-{self.preset}-{name}-s{seed}"
+        return self.folder / folder / f"{self.task}-{self.preset}-{name}-{_named(seeds)}"
 
-    def logdir_of_source(self, seed: int) -> pathlib.Path:
-        return self.folder / self.study.name / f"{self.source}-{self.preset}-s{seed}"
+    def logdir_of_source(self, seeds: range) -> pathlib.Path:
+        return self.folder / self.study.name / f"{self.source}-{self.preset}-{_named(seeds)}"
 
-    def flags(self, method: str, seed: int) -> list[str]:
+    def flags(self, method: str, seeds: range) -> list[str]:
         """Of seer_jax.run, but for the run folder."""
         own = self.study.methods[method]
         if self.source is not None:
-            own = [flag.format(source=self.logdir_of_source(seed)) for flag in own]
-        return self._flags(self.task, seed) + own
+            own = [flag.format(source=self.logdir_of_source(seeds)) for flag in own]
+        return self._flags(self.task, seeds) + own
 
-    def flags_of_source(self, seed: int) -> list[str]:
+    def flags_of_source(self, seeds: range) -> list[str]:
         assert self.source is not None
-        return self._flags(self.source, seed)
+        return self._flags(self.source, seeds)
 
     def needs_source(self, methods: Sequence[str]) -> bool:
         """Whether one of them takes something from a run on the source task."""
         return any("{source}" in flag for name in methods for flag in self.study.methods[name])
 
-    def check(self, methods: Sequence[str], seed: int) -> None:
+    def check(self, methods: Sequence[str], seeds: range) -> None:
         """Raises `UserError` if the flags of one cannot work."""
-        source = self.source and run_lib.parse(self.flags_of_source(seed))
+        source = self.source and run_lib.parse(self.flags_of_source(seeds))
         for method in methods:
-            config = run_lib.parse(self.flags(method, seed))
+            config = run_lib.parse(self.flags(method, seeds))
             if source and self.needs_source([method]):
                 transfer.check(source, config)
-            if config.num_seeds > 1:
-                raise UserError("A study's runs have a seed each: give --seeds, not --num_seeds.")
+            if config.seeds != [*seeds]:
+                raise UserError(
+                    "A study chooses its runs' seeds: give --seeds, with --together for one "
+                    "process, not --num_seeds."
+                )
 
     def made(self, row: dict[str, str]) -> bool:
-        """Whether a row of results is of the run that the study would make."""
-        ours = run_lib.parse(self.flags(row["method"], int(row["seed"])))
+        """Whether a row of results is of the run that the study would make, alone or together
+        with other seeds."""
+        seed = int(row["seed"])
+        ours = run_lib.parse(self.flags(row["method"], range(seed, seed + 1)))
         try:
             theirs = run_lib.parse(shlex.split(row["command"])[len(_RUN) :])
         except (UserError, SystemExit):  # flags of another version
             return False
-        return row["task"] == self.task and same_run(theirs, ours)
+        alone = dataclasses.replace(theirs, seed=seed, num_seeds=1)
+        return row["task"] == self.task and seed in theirs.seeds and same_run(alone, ours)
 
-    def _flags(self, task: str, seed: int) -> list[str]:
-        own = [f"--task={task}", f"--preset={self.preset}", f"--seed={seed}", "--no-video"]
+    def _flags(self, task: str, seeds: range) -> list[str]:
+        own = [f"--task={task}", f"--preset={self.preset}", f"--seed={seeds[0]}", "--no-video"]
+        if len(seeds) > 1:
+            own.append(f"--num_seeds={len(seeds)}")
         return own + self.shared_flags
+
+
+def _named(seeds: range) -> str:
+    return f"s{seeds[0]}" + f"-{seeds[-1]}" * (len(seeds) > 1)
+
+
+def processes(runs: Sequence[tuple[str, int]], together: bool) -> list[tuple[list[str], range]]:
+    """Runs to make, each a method and a seed, as methods and the seeds of a process of each: one
+    seed, or `together` all of the method's that follow each other."""
+    if not together:
+        seeds = dict.fromkeys(seed for _, seed in runs)
+        return [([m for m, s in runs if s == seed], range(seed, seed + 1)) for seed in seeds]
+    found: list[tuple[list[str], range]] = []
+    for method, seed in sorted(runs):
+        if found and found[-1][0] == [method] and found[-1][1].stop == seed:
+            found[-1] = [method], range(found[-1][1].start, seed + 1)
+        else:
+            found.append(([method], range(seed, seed + 1)))
+    return found
 
 
 def _check_writable(folder: pathlib.Path) -> None:
@@ -401,26 +432,28 @@ def _check_folder(config: Config) -> None:
         raise UserError(f"{logdir} holds a run made with other flags: name another --folder.")
 
 
-def _check_held(configs: dict[tuple[str, int], Config], results: pathlib.Path) -> None:
+def _check_held(configs: dict[tuple[str, range], Config], results: pathlib.Path) -> None:
     """Raises `UserError` if results hold a run, by method and seed, that is not in its folder."""
     held = read(results)
-    for (method, seed), config in configs.items():
-        # Held are only those that others are to be copies of.
-        known = _measured(held, method, seed)
+    for (method, _), config in configs.items():
+        # Held are only those that others are to be copies of, which are of one seed each.
+        known = _measured(held, method, config.seed)
         if known and not (has_ended(config) and evaluations(pathlib.Path(config.logdir)) == known):
             raise UserError(
-                f"{results} holds a run of {method} with seed {seed} that is not the one in "
+                f"{results} holds a run of {method} with seed {config.seed} that is not the one in "
                 f"{config.logdir}, so that no copy of it can be made: name another file with "
                 "--results."
             )
 
 
-def make_runs(runs: Runs, missing: dict[int, list[str]], jobs: int, results: pathlib.Path) -> None:
+def make_runs(
+    runs: Runs, missing: list[tuple[list[str], range]], jobs: int, results: pathlib.Path
+) -> None:
     """Makes runs, so many at a time, and adds each that ends to the results.
 
     Args:
         runs: of the study.
-        missing: the methods to run, by seed.
+        missing: methods, and the seeds of a process to run each of them by.
         jobs: runs at a time; more than one are held to a core each.
         results: what to add to.
 
@@ -432,23 +465,23 @@ def make_runs(runs: Runs, missing: dict[int, list[str]], jobs: int, results: pat
     """
     study = runs.study
     first = [study.copies_of] if study.copies_of else []
-    work: list[tuple[list[str], int]] = []
-    for seed, own in missing.items():
+    work: list[tuple[list[str], range]] = []
+    for own, seeds in missing:
         if own and (first or runs.needs_source(own)):
             # In turn: they need what they copy, or the encoder of the source; both go on if there.
-            work.append(([*dict.fromkeys(first + own)], seed))
+            work.append(([*dict.fromkeys(first + own)], seeds))
         else:
-            work += [([method], seed) for method in own]
+            work += [([method], seeds) for method in own]
     # Here: flags cannot be parsed in several threads at once.
     in_folder = lambda flags, logdir: run_lib.parse([*flags, f"--logdir={logdir}"])
     configs = {
-        (method, seed): in_folder(runs.flags(method, seed), runs.logdir(method, seed))
-        for methods, seed in work
+        (method, seeds): in_folder(runs.flags(method, seeds), runs.logdir(method, seeds))
+        for methods, seeds in work
         for method in methods
     }
     sources = {
-        seed: in_folder(runs.flags_of_source(seed), runs.logdir_of_source(seed))
-        for methods, seed in work
+        seeds: in_folder(runs.flags_of_source(seeds), runs.logdir_of_source(seeds))
+        for methods, seeds in work
         if runs.needs_source(methods)
     }
     for config in [*sources.values(), *configs.values()]:
@@ -474,33 +507,36 @@ def make_runs(runs: Runs, missing: dict[int, list[str]], jobs: int, results: pat
             train(command, logdir, core, under_way)
         return context
 
-    def make_one(method: str, seed: int, core: int | None) -> None:
-        config, logdir = configs[method, seed], runs.logdir(method, seed)
+    def make_one(method: str, seeds: range, core: int | None) -> None:
+        config, logdir = configs[method, seeds], runs.logdir(method, seeds)
         if study.copies_of not in (None, method):
-            copy_until_freeze(runs.logdir(study.copies_of, seed), config)
+            copy_until_freeze(runs.logdir(study.copies_of, seeds), config)
         elif runs.needs_source([method]) and not logdir.exists():
-            _inherit_context(runs.logdir_of_source(seed), logdir)
-        context = finish(config, runs.flags(method, seed), core)
-        run = {"method": method, "task": runs.task, "seed": str(seed)} | context
+            _inherit_context(runs.logdir_of_source(seeds), logdir)
+        context = finish(config, runs.flags(method, seeds), core)
         with one_writes, _alone_in(results.parent):
-            held, own = read(results), evaluations(logdir)
-            known = _measured(held, method, seed)
-            if known not in ([], own):
-                raise UserError(
-                    f"{results} has got another run of {method} with seed {seed} meanwhile than "
-                    f"the one in {logdir}: record it with another --results."
-                )
-            if not known:
-                write(results, COLUMNS, [*held, *(run | row for row in own)])
+            held, new = read(results), []
+            for seed, folder in zip(seeds, config.folders(logdir), strict=True):
+                run = {"method": method, "task": runs.task, "seed": str(seed)} | context
+                known, own = _measured(held, method, seed), evaluations(folder)
+                if known not in ([], own):
+                    raise UserError(
+                        f"{results} has got another run of {method} with seed {seed} meanwhile "
+                        f"than the one in {folder}: record it with another --results."
+                    )
+                if not known:
+                    new += [run | row for row in own]
+            if new:
+                write(results, COLUMNS, held + new)
 
-    def make_in_turn(methods: list[str], seed: int) -> None:
+    def make_in_turn(methods: list[str], seeds: range) -> None:
         core = free.get()
         try:
             if runs.needs_source(methods) and not stopped.is_set():
-                finish(sources[seed], runs.flags_of_source(seed), core)
+                finish(sources[seeds], runs.flags_of_source(seeds), core)
             for method in methods:
                 if not stopped.is_set():
-                    make_one(method, seed, core)
+                    make_one(method, seeds, core)
         except BaseException:
             stopped.set()
             raise
@@ -552,6 +588,11 @@ def run_study(study: Study, description: str, argv: list[str] | None = None) -> 
         help="runs at a time, each held to one of the first cores; of two studies at once, start "
         "each under taskset",
     )
+    parser.add_argument(
+        "--together",
+        action="store_true",
+        help="one process for all seeds of a method, for accelerators; hours are those of all",
+    )
     folder = pathlib.Path("runs")
     parser.add_argument("--folder", type=pathlib.Path, default=folder, help="default: %(default)s")
     parser.add_argument(
@@ -575,12 +616,15 @@ def run_study(study: Study, description: str, argv: list[str] | None = None) -> 
             )
         rows = read_all([results]) if results.exists() else []
         held = {(row["method"], int(row["seed"])): row for row in rows}  # a row of each run
-        missing = {
-            seed: [method for method in args.methods if (method, seed) not in held]
-            for seed in args.seeds
-        }
-        for seed, methods in missing.items():
-            runs.check(methods, seed)
+        wanted = {(method, seed): None for seed in args.seeds for method in args.methods}
+        missing = processes([run for run in wanted if run not in held], args.together)
+        if args.together and (study.copies_of or runs.needs_source(args.methods)):
+            raise UserError(
+                "Each of these runs begins with something of another run of its seed: leave out "
+                "--together."
+            )
+        for methods, seeds in missing:
+            runs.check(methods, seeds)
         for (method, _), row in held.items():
             # Of all its seeds, as their means are taken together.
             if method in study.methods and not runs.made(row):
@@ -590,9 +634,10 @@ def run_study(study: Study, description: str, argv: list[str] | None = None) -> 
                 )
         if args.jobs > (cores := len(os.sched_getaffinity(0))):
             print(f"A run has a core to itself: {cores} at a time, not {args.jobs}.")
-        left = sum(map(len, missing.values()))
-        if left < (of := len(missing) * len(args.methods)):
-            print(f"{of - left} of {of} runs are in {results} already and are not repeated.")
+        if there := wanted.keys() & held.keys():
+            print(
+                f"{len(there)} of {len(wanted)} runs are in {results} already and are not repeated."
+            )
         make_runs(runs, missing, args.jobs, results)
     except UserError as error:
         parser.error(str(error))

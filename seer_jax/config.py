@@ -131,6 +131,12 @@ class Config:
         """The seed of each learner."""
         return list(range(self.seed, self.seed + self.num_seeds))
 
+    def folders(self, logdir: pathlib.Path) -> list[pathlib.Path]:
+        """Where in a run folder the curves of each learner lie."""
+        if self.num_seeds == 1:
+            return [logdir]
+        return [logdir / f"seed{seed}" for seed in self.seeds]
+
     @property
     def last_freeze_step(self) -> int | None:
         """The step that freezes if none has before; None if none does.

@@ -147,10 +147,9 @@ class Run:
         self.checkpoints = checkpoint.Checkpoints(logdir / "checkpoints", config.keep_checkpoints)
         memory.keep_freed()
         self.functions = dispatch.compile_functions(config, agent, env.spec)
-        self.folders = [logdir]
+        self.folders = config.folders(logdir)
         split = lambda key: Keys(*jax.random.split(key, len(Keys._fields)))
         if config.num_seeds > 1:
-            self.folders = [logdir / f"seed{seed}" for seed in config.seeds]
             split = jax.vmap(split)
         self.keys = split(seeds.keys(config.seeds))
         self.plan = freezing.plan(config, agent, env.spec)

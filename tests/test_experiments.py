@@ -86,6 +86,49 @@ def test_every_run_is_made_once_and_recorded(tmp_path, capsys):
     assert results.read_text() == written
 
 
+def test_seeds_are_trained_together_in_one_process(tmp_path, capsys):
+    """Each is a run of its own in the results, and the same as one that had a process to itself."""
+    results = tmp_path / "results.csv"
+    flags = runs.tiny_without("--task", "--preset", "--no_video")
+    argv = [f"--folder={tmp_path}", f"--results={results}", "--methods", "freeze", *flags]
+    run_study(STUDY, "", [*argv, "--seeds", "1", "0", "--together"])
+    rows = read(results)
+    assert [(row["seed"], row["step"]) for row in rows] == [
+        (seed, str(step)) for seed in "01" for step in (0, 20, 40, 60)
+    ]
+    assert all("--seed=0 --no-video --num_seeds=2" in row["command"] for row in rows)
+    logdir = tmp_path / "freeze_or_never" / "cartpole_swingup-quick-freeze-s0-1"
+    assert study.evaluations(logdir / "seed1") == study._measured(rows, "freeze", 1)
+    assert rows[0]["return"] != rows[4]["return"]
+
+    written = results.read_text()
+    run_study(STUDY, "", [*argv, "--seeds", "0", "1"])
+    assert "2 of 2 runs are in" in capsys.readouterr().out
+    assert results.read_text() == written
+
+
+def test_seeds_that_follow_each_other_share_a_process():
+    left = [("never", 4), ("never", 0), ("freeze", 1), ("never", 1)]
+    assert study.processes(left, together=True) == [
+        (["freeze"], range(1, 2)),
+        (["never"], range(2)),
+        (["never"], range(4, 5)),
+    ]
+    assert study.processes(left, together=False) == [
+        (["never"], range(4, 5)),
+        (["never"], range(1)),
+        (["freeze", "never"], range(1, 2)),
+    ]
+
+
+def test_runs_that_begin_with_another_are_not_trained_together(tmp_path, capsys):
+    argv = ["--together", f"--results={tmp_path}/results.csv", f"--folder={tmp_path}"]
+    for main in (freezing_step.main, lambda argv: run_study(transfer.STUDY, "", argv)):
+        with pytest.raises(SystemExit) as stopped:
+            main(argv)
+        assert stopped.value.code == 2 and "leave out --together" in capsys.readouterr().err
+
+
 def test_a_run_is_held_to_the_core_it_is_given(tmp_path):
     core = max(os.sched_getaffinity(0))
     command = ["python", "-c", "import os; print(os.sched_getaffinity(0))"]
@@ -111,7 +154,9 @@ def test_runs_side_by_side_have_a_core_each(tmp_path, monkeypatch):
 
     monkeypatch.setattr(study, "train", train)
     two = Runs(STUDY, "cartpole_swingup", "quick", None, [], tmp_path)
-    study.make_runs(two, {0: ["never"], 1: ["never"]}, 2, tmp_path / "results.csv")
+    study.make_runs(
+        two, [(["never"], range(1)), (["never"], range(1, 2))], 2, tmp_path / "results.csv"
+    )
     assert len(set(cores)) == 2
 
 
@@ -127,7 +172,7 @@ def test_another_run_that_a_study_has_recorded_meanwhile_is_told(tmp_path, monke
     monkeypatch.setattr(study, "train", train)
     ours = Runs(STUDY, "cartpole_swingup", "quick", None, [], tmp_path)
     with nullcontext() if theirs == "1" else pytest.raises(UserError, match="meanwhile"):
-        study.make_runs(ours, {0: ["never"]}, 1, results)
+        study.make_runs(ours, [(["never"], range(1))], 1, results)
     assert read(results) == [row]
 
 
@@ -138,7 +183,9 @@ def test_a_study_that_is_terminated_takes_its_runs_along(tmp_path, monkeypatch):
     timer.start()
     with pytest.raises(KeyboardInterrupt):
         of = Runs(STUDY, "cartpole_swingup", "quick", None, [], tmp_path)
-        study.make_runs(of, {0: ["never"], 1: ["never"]}, 1, tmp_path / "results.csv")
+        study.make_runs(
+            of, [(["never"], range(1)), (["never"], range(1, 2))], 1, tmp_path / "results.csv"
+        )
     assert time.monotonic() - begin < 50
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
@@ -160,7 +207,9 @@ def test_a_row_that_is_not_whole_is_named(tmp_path, spoilt):
         (["--task=walker_wolk"], "Did you mean walker_walk"),
         (["--seeds=-1"], "seed=-1 is too small"),
         (["--sedes=7"], "Unrecognized options"),
-        (["--num_seeds=2"], "give --seeds, not --num_seeds"),
+        (["--num_seeds=2"], "give --seeds, with --together for one process, not --num_seeds"),
+        (["--together", "--methods", "auto"], "freeze_step=auto would find one for each"),
+        (["--together", "--task=Krull"], "needs episodes of one length"),
         (["--latent_shift", "--num_copies=1", "--preset=paper"], "add --frozen_depth=convs"),
         (["--latent_shift"], "one view of an observation: add --num_copies=1"),
         (["--results=."], "cannot be read as a CSV file"),
@@ -192,7 +241,7 @@ STUDIES = (
 def test_every_method_of_a_study_is_of_flags_that_runs_take(of):
     if is_atari(of.task):
         pytest.importorskip("envpool")
-    Runs(of, of.task, of.preset, of.source, [], pathlib.Path("runs")).check([*of.methods], seed=0)
+    Runs(of, of.task, of.preset, of.source, [], pathlib.Path("runs")).check([*of.methods], range(1))
 
 
 def test_rows_lie_in_the_order_of_their_numbers(tmp_path):
@@ -253,16 +302,16 @@ def test_a_run_on_an_encoder_is_of_the_commits_of_both(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(study, "train", lambda command, logdir, *_: write_evals(logdir))
     of = Runs(transfer.STUDY, "cartpole_swingup", "quick", "cartpole_balance", [], tmp_path)
-    study.make_runs(of, {0: ["transferred"]}, 1, tmp_path / "results.csv")
+    study.make_runs(of, [(["transferred"], range(1))], 1, tmp_path / "results.csv")
     assert [row["commit"] for row in read(tmp_path / "results.csv")] == ["earlier then later"]
 
 
 def test_an_ended_source_of_other_flags_is_not_taken_for_the_one_asked_for(tmp_path, trained):
     of = Runs(transfer.STUDY, "cartpole_swingup", "quick", "cartpole_balance", [], tmp_path)
-    source = shutil.copytree(trained, of.logdir_of_source(0))
+    source = shutil.copytree(trained, of.logdir_of_source(range(1)))
     shorter = dataclasses.replace(of, shared_flags=["--num_steps=60"])
     with pytest.raises(UserError, match=f"{source} holds a run made with other flags"):
-        study.make_runs(shorter, {0: ["transferred"]}, 1, tmp_path / "results.csv")
+        study.make_runs(shorter, [(["transferred"], range(1))], 1, tmp_path / "results.csv")
 
 
 def test_a_run_on_the_encoder_of_another_source_is_another_run():
@@ -270,9 +319,10 @@ def test_a_run_on_the_encoder_of_another_source_is_another_run():
         Runs(transfer.STUDY, "Krull", "quick", source, [], pathlib.Path("runs"))
         for source in ("RoadRunner", "Alien")
     )
-    assert one.logdir("scratch", 0) == other.logdir("scratch", 0)
-    assert one.logdir("transferred", 0) != other.logdir("transferred", 0)
-    command = shlex.join(["python", "-m", "seer_jax.run", *one.flags("transferred", 0)])
+    seed = range(1)
+    assert one.logdir("scratch", seed) == other.logdir("scratch", seed)
+    assert one.logdir("transferred", seed) != other.logdir("transferred", seed)
+    command = shlex.join(["python", "-m", "seer_jax.run", *one.flags("transferred", seed)])
     row = {"method": "transferred", "seed": "0", "task": "Krull", "command": command}
     assert one.made(row) and not other.made(row)
     elsewhere = dataclasses.replace(one, folder=pathlib.Path("/elsewhere"))
