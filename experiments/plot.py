@@ -146,9 +146,9 @@ def _draw_method(
     count = len(found.returns)
     label = f"{method} ({count} seed{'s' * (count > 1)})"
     axes.plot(x, mean, color=colour, linewidth=2, label=label)
-    at = found.frozen
-    diamonds = axes.plot(x[at], mean[at], "D", ms=7, mfc="white", mec=colour, mew=1.8, zorder=3)
-    diamonds[0].set_clip_on(False)  # whole at step 0 too
+    if at := found.frozen:  # around a line without points, not clipped, there is no layout
+        diamonds = axes.plot(x[at], mean[at], "D", ms=7, mfc="white", mec=colour, mew=1.8, zorder=3)
+        diamonds[0].set_clip_on(False)  # whole at step 0 too
 
 
 def _draw_published(
