@@ -3,7 +3,8 @@
     python -m experiments.plot_run runs/quick                      -> runs/quick/curve.png
     python -m experiments.plot_run runs/seer runs/curl --out fig.png
 
-Reads eval.csv for the curves and metrics.jsonl for the step of the freeze, which is marked.
+A run of several seeds (--num_seeds) is one curve, the mean over them. Reads eval.csv for the curves
+and metrics.jsonl for the step of the freeze, which is marked.
 """
 
 import argparse
@@ -28,13 +29,13 @@ COLOURS = (
 
 
 class Curve(NamedTuple):
-    """The evaluations of one run, E of them."""
+    """The evaluations of a run, E of them."""
 
     label: str
     env_step: np.ndarray  # f64[E]
     hours: np.ndarray  # f64[E]
     mean: np.ndarray  # f64[E] return
-    std: np.ndarray  # f64[E], over the episodes of an evaluation
+    std: np.ndarray  # f64[E], over the episodes of an evaluation; of several seeds, over these
     freeze_env_step: float | None  # None: the encoder never froze
 
 
@@ -44,29 +45,35 @@ def read_curve(logdir: pathlib.Path) -> Curve:
     Raises:
         UserError: there is no evaluation in it.
     """
-    rows = []
-    if (logdir / "eval.csv").is_file():
-        with (logdir / "eval.csv").open(newline="") as file:
-            # A run that was killed, or still goes on, may leave a last row that lacks columns.
-            rows = [row for row in csv.DictReader(file) if None not in row.values()]
-    if not rows:
+    folders = [logdir] if (logdir / "eval.csv").is_file() else sorted(logdir.glob("seed*"))
+    runs = [rows for folder in folders if (rows := _read_evaluations(folder / "eval.csv"))]
+    if not runs:
         raise UserError(
             f"{logdir} has no evaluation to draw: its eval.csv is missing or empty. Give the "
-            "folder of a run (its --logdir) that has evaluated at least once; with --num_seeds "
-            "LOGDIR/seed0."
+            "folder of a run (its --logdir) that has evaluated at least once."
         )
+    ends, seeds = min(map(len, runs)), len(runs)
 
     def column(name: str) -> np.ndarray:
-        return np.array([float(row[name]) for row in rows])
+        return np.array([[float(row[name]) for row in rows[:ends]] for rows in runs])
 
+    returns, name = column("return"), logdir.resolve().name
     return Curve(
-        label=logdir.resolve().name,
-        env_step=column("env_step"),
-        hours=column("hours"),
-        mean=column("return"),
-        std=column("return_std"),
-        freeze_env_step=_read_freeze(logdir / "metrics.jsonl"),
+        label=f"{name} ({seeds} seeds)" if seeds > 1 else name,
+        env_step=column("env_step")[0],
+        hours=column("hours")[0],
+        mean=returns.mean(axis=0),
+        std=returns.std(axis=0) if seeds > 1 else column("return_std")[0],
+        freeze_env_step=_read_freeze(folders[0] / "metrics.jsonl"),
     )
+
+
+def _read_evaluations(path: pathlib.Path) -> list[dict[str, str]]:
+    """Whole rows; a run that was killed, or still goes on, may leave a last one that is none."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return [row for row in csv.DictReader(file) if None not in row.values()]
 
 
 def draw(curves: Sequence[Curve]) -> matplotlib.figure.Figure:

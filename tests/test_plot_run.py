@@ -6,14 +6,14 @@ from experiments import plot_run
 from seer_jax import logger
 
 
-def make_run(logdir, freeze_step=None):
+def make_run(logdir, freeze_step=None, gain=2.0):
     with logger.Logger(logdir, action_repeat=4, num_steps=300, progress=False) as log:
         for step in (0, 100, 200, 300):
             if step == freeze_step:
                 log.write(step, {"freeze/step": step})
             log.write_eval(
                 step,
-                **{"return": 2.0 * step, "return_std": 20.0, "episodes": 10, "flops": 1e9},
+                **{"return": gain * step, "return_std": 20.0, "episodes": 10, "flops": 1e9},
                 **{"replay_bytes": 10, "hours": step / 1000, "phase": "pixels"},
             )
 
@@ -45,6 +45,18 @@ def test_curves_and_freeze_are_read_and_drawn(tmp_path):
     assert (band.min(), band.max()) == (-20, 620)  # the spread over episodes, at either end
     texts = [text.get_text() for text in by_step.get_legend().get_texts()]
     assert texts == ["seer", "curl", "encoder frozen"]
+
+
+def test_several_seeds_are_one_curve(tmp_path):
+    """As far as all have got."""
+    make_run(tmp_path / "runs" / "seed9", freeze_step=200, gain=1.0)
+    make_run(tmp_path / "runs" / "seed10", freeze_step=200, gain=3.0)
+    evals = tmp_path / "runs" / "seed10" / "eval.csv"
+    evals.write_text("".join(evals.read_text().splitlines(keepends=True)[:-1]))
+    curve = plot_run.read_curve(tmp_path / "runs")
+    assert curve.label == "runs (2 seeds)" and curve.freeze_env_step == 800
+    assert curve.env_step.tolist() == [0, 400, 800]
+    assert curve.mean.tolist() == [0, 200, 400] and curve.std.tolist() == [0, 100, 200]
 
 
 def test_command_writes_the_picture_into_the_run_folder(tmp_path, capsys):
