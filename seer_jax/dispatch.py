@@ -187,12 +187,12 @@ def _known(options: dict[str, Any]) -> dict[str, Any]:
 def _largest_array(config: Config, agent: Agent, spec: EnvSpec) -> int:
     """Bytes of the largest array, float32: a batch of pictures, or what the encoder makes of it."""
     height, width, channels = spec.obs_shape
-    obs = jax.ShapeDtypeStruct((1, height, width, channels * config.frame_stack), jnp.uint8)
-    view = jax.eval_shape(agent.view, obs)
+    pictures = (config.batch_size, height, width, channels * config.frame_stack)
+    view = jax.eval_shape(agent.view, jax.ShapeDtypeStruct(pictures, jnp.uint8))
     encoder = jax.eval_shape(agent.init, jax.random.key(0)).encoder
     made: Any = jax.make_jaxpr(agent.encode)(encoder, view)
     sizes = [math.prod(out.aval.shape) for each in made.eqns for out in each.outvars]
-    return 4 * config.batch_size * max(view.size, *sizes)
+    return 4 * max(view.size, *sizes)
 
 
 class _LearnApartUntilFreeze(NamedTuple):

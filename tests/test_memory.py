@@ -1,5 +1,6 @@
 """What updates free stays with the process."""
 
+import dataclasses
 import platform
 import subprocess
 import sys
@@ -8,7 +9,8 @@ import types
 import jax
 import pytest
 
-from seer_jax import memory
+from seer_jax import build, dispatch, memory, presets
+from seer_jax.types import EnvSpec
 
 ARRAY = 40 << 20  # bytes; three of them do not fit into a heap of one of glibc's threads
 
@@ -86,6 +88,19 @@ def test_options_follow_the_largest_array(monkeypatch):
     assert set(memory.spare_temporaries(64 << 20)) == {order}  # larger than a block
     monkeypatch.setattr(memory, "_FEW_CORES", False)
     assert set(memory.spare_temporaries(ARRAY)) == {order}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_largest_array_is_a_batch_of_pictures(dtype):
+    """Not the kernel that becomes bfloat16 in passing."""
+    config = presets.for_task("cartpole_swingup", "paper")
+    agent = dataclasses.replace(config.agent, compute_dtype=dtype)
+    config, spec = (
+        dataclasses.replace(config, agent=agent),
+        EnvSpec((100, 100, 3), (1,), None, 1, 8, 125),
+    )
+    largest = dispatch._largest_array(config, build.make_agent(config, spec), spec)
+    assert largest == 128 * 84 * 84 * 9 * 4
 
 
 def test_a_container_has_what_its_group_has_left(tmp_path):
