@@ -68,11 +68,27 @@ def _within(fan_in: int) -> Callable[..., Array]:
     return init
 
 
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _narrow_relu(x: Array, dtype: jnp.dtype) -> Array:
+    """A ReLU whose gradient reads what it gives. What it is given is not kept so, and a CPU's
+    convolution does it on the way."""
+    return nn.relu(x).astype(dtype)
+
+
+@_narrow_relu.defjvp
+def _narrow_relu_jvp(
+    dtype: jnp.dtype, primals: tuple[Array], tangents: tuple[Array]
+) -> tuple[Array, Array]:
+    out = _narrow_relu(*primals, dtype)
+    # Not "above 0", which XLA would ask of the input, as it comes to the same.
+    return out, jnp.where(out != 0, tangents[0].astype(dtype), 0)
+
+
 class Conv(nn.Module):
     """Square convolution with bias: f32[B, H, W, C] -> f32[B, H', W', features].
 
     `init` is "delta_orthogonal" with a bias of zero (SAC-AE), or "uniform", torch's default. `read`
-    makes numbers of the u8 pixels that a first layer is given.
+    makes numbers of the u8 pixels that a first layer is given. `relu` ends it with one.
     """
 
     features: int
@@ -81,6 +97,7 @@ class Conv(nn.Module):
     pad: int = 0
     init: str = "delta_orthogonal"
     read: Callable[[Array], Array] | None = None
+    relu: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -110,7 +127,11 @@ class Conv(nn.Module):
             convolve = jax.checkpoint(convolve)
         y = convolve(x, kernel)
         # Wide, so that the bias's gradient, a sum over all pixels, is too.
-        return (y.astype(_wide(y.dtype)) + bias).astype(y.dtype)
+        out = y.astype(_wide(y.dtype)) + bias
+        if self.relu and not tiled:
+            return _narrow_relu(out, y.dtype)
+        out = out.astype(y.dtype)
+        return nn.relu(out) if self.relu else out  # of a product of tiles the faster way
 
 
 def _reader(dtype: jnp.dtype, offset: float = 0.0) -> Callable[[Array], Array]:
@@ -163,7 +184,7 @@ class PlainConvs(nn.Module):
         x = obs
         for i, layer in enumerate(self.layers):
             read = None if i else _reader(self.dtype, self.pixel_offset)
-            x = nn.relu(Conv(*layer, init=self.initial, read=read, name=f"conv{i}")(x))
+            x = Conv(*layer, init=self.initial, read=read, relu=True, name=f"conv{i}")(x)
         return _flat(x)
 
 
@@ -183,8 +204,8 @@ class ImpalaConvs(nn.Module):
             x = conv.max_pool(same(read=read, name=f"section{i}_in")(x))
             for block in range(2):
                 name = f"section{i}_block{block}"
-                y = same(name=f"{name}_conv0")(nn.relu(x))
-                x = x + same(name=f"{name}_conv1")(nn.relu(y))
+                y = same(relu=True, name=f"{name}_conv0")(nn.relu(x))
+                x = x + same(name=f"{name}_conv1")(y)
         return _flat(nn.relu(x))
 
 

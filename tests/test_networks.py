@@ -1,5 +1,6 @@
 """Networks beside plain formulas, and the values that their parameters begin from."""
 
+import functools
 import re
 
 import flax.linen as nn
@@ -34,6 +35,30 @@ def test_impala_is_its_paper_written_out():
     found = net.apply(params, obs)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     assert (found == 0).any() and found.min() == 0 < found.max()
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("size", [3, 2], ids=["windows", "tiles"])  # at a stride of 2
+def test_a_convolution_that_ends_with_a_relu_has_its_gradient(size, dtype):
+    """Zero where nothing passes, at zero too: of the last feature all is."""
+    x = jax.random.normal(jax.random.key(0), (2, 8, 8, 3), dtype)
+    params = networks.Conv(4, size, 2, init="uniform").init_with_output(jax.random.key(1), x)[1]
+    last_zero = jnp.array([1, 1, 1, 0])
+    params = jax.tree.map(lambda leaf: leaf * last_zero, params)
+
+    def loss(apart, params, x):
+        out = networks.Conv(4, size, 2, init="uniform", relu=not apart).apply(params, x)
+        out = nn.relu(out) if apart else out
+        assert out.dtype == dtype
+        return jnp.sum(out.astype(jnp.float32) ** 2 + 3 * out)
+
+    expected, found = (
+        jax.value_and_grad(functools.partial(loss, apart), (0, 1))(params, x)
+        for apart in (True, False)
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found, expected)
+    kernel = found[1][0]["params"]["kernel"]
+    assert not kernel[..., 3].any() and kernel[..., :3].any()
 
 
 def begin(module, *inputs):
