@@ -467,7 +467,7 @@ def make_runs(
     first = [study.copies_of] if study.copies_of else []
     work: list[tuple[list[str], range]] = []
     for own, seeds in missing:
-        if own and (first or runs.needs_source(own)):
+        if first or runs.needs_source(own):
             # In turn: they need what they copy, or the encoder of the source; both go on if there.
             work.append(([*dict.fromkeys(first + own)], seeds))
         else:

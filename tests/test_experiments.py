@@ -87,7 +87,7 @@ def test_every_run_is_made_once_and_recorded(tmp_path, capsys):
 
 
 def test_seeds_are_trained_together_in_one_process(tmp_path, capsys):
-    """Each is a run of its own in the results, and the same as one that had a process to itself."""
+    """Each is a run of its own in the results, and counts as one that had a process to itself."""
     results = tmp_path / "results.csv"
     flags = runs.tiny_without("--task", "--preset", "--no_video")
     argv = [f"--folder={tmp_path}", f"--results={results}", "--methods", "freeze", *flags]

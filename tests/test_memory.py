@@ -95,10 +95,8 @@ def test_the_largest_array_is_a_batch_of_pictures(dtype):
     """Not the kernel that becomes bfloat16 in passing."""
     config = presets.for_task("cartpole_swingup", "paper")
     agent = dataclasses.replace(config.agent, compute_dtype=dtype)
-    config, spec = (
-        dataclasses.replace(config, agent=agent),
-        EnvSpec((100, 100, 3), (1,), None, 1, 8, 125),
-    )
+    config = dataclasses.replace(config, agent=agent)
+    spec = EnvSpec((100, 100, 3), (1,), None, 1, 8, 125)
     largest = dispatch._largest_array(config, build.make_agent(config, spec), spec)
     assert largest == 128 * 84 * 84 * 9 * 4
 
