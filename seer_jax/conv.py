@@ -4,11 +4,11 @@ Where the stride is the kernel's size, no two windows overlap, and the convoluti
 product of the image cut into tiles, on any device and in both directions.
 
 XLA runs the forward pass and the input gradient of a small convolution near a CPU's matmul rate,
-but the weight gradient of a large batch at a fraction of it: the contraction runs over all images
-and misses every cache. Here, on CPU only, that gradient is a scan over a few images at a time,
-unfolded into patches that stay in cache and multiplied image by image. And within a loop both
-gradients are slow unless they are written as the forward pass is. The numbers are the same up to
-summation order; docs/performance.md has the measurements.
+but the weight gradient of a large batch at a fraction of it. Here, on CPU only, that gradient is a
+sum over groups of images that stay in cache, and each is a convolution once more, whose channels
+are the images: a matrix product for every place in the picture, without unfolding it into patches.
+And within a loop both gradients are slow unless they are written as the forward pass is. The
+numbers are the same up to summation order; docs/performance.md has the measurements.
 
 The gradient of XLA's pooling, a search of each window, takes longer than all convolutions around
 it. So `max_pool` takes maxima along one axis and then the other, of slices of a reshaped array: the
@@ -27,9 +27,8 @@ from seer_jax.types import Array
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
-# Bytes, both measured. Inputs smaller than the first stay in cache as they are.
-_SCANNED_INPUT = 4 << 20
-_SCANNED_PATCHES = 4 << 20
+# Bytes of a group of images and their output gradients; measured.
+_GROUP = 5 << 20
 # Side of the smallest tile that is copied strip by strip; measured on CPUs.
 _COPIED_TILE = 4
 
@@ -92,12 +91,11 @@ def _backward(stride: int, saved: tuple[Array, Array], grad: Array) -> tuple[Arr
         default=lambda kernel, grad: jax.vjp(lambda x: plain(x, kernel), x)[1](grad)[0],
         cpu=lambda kernel, grad: _input_grad(kernel, grad, x.shape, stride),
     )
-    kernel_grad = _kernel_grad if x.nbytes < _SCANNED_INPUT else _scanned_kernel_grad
     return x_grad, lax.platform_dependent(
         x,
         grad,
         default=lambda x, grad: jax.vjp(lambda kernel: plain(x, kernel), kernel)[1](grad)[0],
-        cpu=lambda x, grad: kernel_grad(x, grad, kernel.shape, stride),
+        cpu=lambda x, grad: _kernel_grad(x, grad, kernel.shape, stride),
     )
 
 
@@ -123,54 +121,39 @@ def _input_grad(kernel: Array, grad: Array, shape: tuple[int, ...], stride: int)
 
 
 def _kernel_grad(x: Array, grad: Array, shape: tuple[int, ...], stride: int) -> Array:
-    """The convolution of inputs with output gradients, over images instead of channels."""
-    rows, columns = (stride * (out - 1) for out in grad.shape[1:3])
-    total = lax.conv_general_dilated(
-        x[:, : rows + shape[0], : columns + shape[1]].transpose(3, 1, 2, 0),
-        grad.transpose(1, 2, 0, 3),
-        (1, 1),
-        "VALID",
-        rhs_dilation=(stride, stride),
-        dimension_numbers=_DIMENSIONS,
-    )
-    return total.transpose(1, 2, 0, 3)
+    """The convolution of inputs with output gradients, over images instead of channels, summed over
+    groups of images.
 
-
-def _scanned_kernel_grad(x: Array, grad: Array, shape: tuple[int, ...], stride: int) -> Array:
-    """Sums over groups of images the product of their patches with their output gradients."""
+    Columns and channels are one axis, so that a step of the kernel is as many numbers as there are
+    channels: with channels for a batch, the products would have a kernel's width of rows.
+    """
     height, width, channels, features = shape
     batch, out_height, out_width, _ = grad.shape
-    rows = stride * (out_height - 1) + 1
-    columns = stride * (out_width - 1) + 1
-    image_patches = out_height * out_width * height * width * channels * x.dtype.itemsize
-    most = max(1, _SCANNED_PATCHES // image_patches)
+    rows = stride * (out_height - 1) + height
+    columns = stride * (out_width - 1) + width
+    most = max(1, _GROUP * batch // (x.nbytes + grad.nbytes))
     group = max(n for n in range(1, batch + 1) if batch % n == 0 and n <= most)
 
     def add_group(total: Array, images_and_grads: tuple[Array, Array]) -> tuple[Array, None]:
         images, grads = images_and_grads
-        patches = jnp.concatenate(
-            [
-                images[:, i : i + rows : stride, j : j + columns : stride]
-                for i in range(height)
-                for j in range(width)
-            ],
-            axis=-1,
-        ).reshape(group, -1, height * width * channels)
-        # One for each image: a thread makes it alone, where all at once wait for each other. This
-        # way round they are a third faster than transposed. Asked for float32, XLA would widen
-        # bfloat16 operands first, and a CPU's units for them would idle.
-        products = lax.dot_general(
-            grads.reshape(group, -1, features),
-            patches,
-            (((1,), (1,)), ((0,), (0,))),
+        images = images[:, :rows, :columns].transpose(1, 2, 3, 0)
+        # Asked for float32, XLA would widen bfloat16 operands first, and a CPU's units for them
+        # would idle.
+        found = lax.conv_general_dilated(
+            images.reshape(1, rows, columns * channels, group),
+            grads.transpose(1, 2, 0, 3),
+            (1, 1),
+            "VALID",
+            rhs_dilation=(stride, stride * channels),
+            dimension_numbers=_DIMENSIONS,
         )
-        return total + products, None
+        return total + found, None
 
     grouped = lambda x: x.reshape(batch // group, group, *x.shape[1:])
     wide = jnp.promote_types(grad.dtype, jnp.float32)  # of so many bfloat16 numbers
-    zero = jnp.zeros((group, features, height * width * channels), wide)
+    zero = jnp.zeros((1, height, width * channels, features), wide)
     total, _ = lax.scan(add_group, zero, (grouped(x), grouped(grad)))
-    return total.sum(0).T.reshape(shape).astype(grad.dtype)
+    return total.reshape(shape).astype(grad.dtype)
 
 
 def max_pool(x: Array) -> Array:

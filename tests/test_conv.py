@@ -32,11 +32,12 @@ def test_a_convolution_by_hand():
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3])
-def test_the_scanned_gradient_is_that_of_lax(stride):
+def test_the_sum_over_groups_is_the_gradient_of_lax(stride, monkeypatch):
     x, kernel = normal(0, 4, 11, 10, 2), normal(1, 4, 3, 2, 5)
     out, back = jax.vjp(lambda kernel: plain(x, kernel, stride), kernel)
     grad = normal(2, *out.shape)
-    found = conv._scanned_kernel_grad(x, grad, kernel.shape, stride)
+    monkeypatch.setattr(conv, "_GROUP", (x.nbytes + grad.nbytes) // 2)  # two images of four
+    found = conv._kernel_grad(x, grad, kernel.shape, stride)
     np.testing.assert_allclose(found, back(grad)[0], rtol=1e-4, atol=1e-4)
 
 
@@ -69,22 +70,22 @@ def test_tiles_by_hand():
 def test_gradients_in_bfloat16_are_summed_in_float32():
     """Each number of both is a count of pixels. bfloat16 has 8 bits: it counts to 256."""
     x = jnp.ones((160, 31, 31, 16), jnp.bfloat16)
-    assert x.nbytes > conv._SCANNED_INPUT  # so the gradient is a sum over groups of images
+    pixels = 160 * 29 * 29
+    assert x.nbytes + 8 * 2 * pixels > conv._GROUP  # so kernels' is a sum over groups of images
     net = networks.Conv(8, 3, 1)
     params = {"kernel": jnp.zeros((3, 3, 16, 8)), "bias": jnp.zeros(8)}
     loss = lambda params, x: net.apply({"params": params}, x).astype(jnp.float32).sum()
     grads = jax.jit(jax.grad(loss))(params, x)
-    pixels = 160 * 29 * 29
     assert (grads["bias"] == pixels).all()
-    # Rounded twice, for each image and at the end.
+    # Rounded twice, for each group and at the end.
     np.testing.assert_allclose(grads["kernel"], pixels, rtol=2 / 256)
 
 
 def test_groups_of_images_in_bfloat16_are_added_in_float32(monkeypatch):
     """400 images of four windows each, one by one: in bfloat16, 1,024 + 4 would stay 1,024."""
-    monkeypatch.setattr(conv, "_SCANNED_PATCHES", 1)
+    monkeypatch.setattr(conv, "_GROUP", 1)
     x, grad = jnp.ones((400, 4, 4, 2), jnp.bfloat16), jnp.ones((400, 2, 2, 3), jnp.bfloat16)
-    assert (conv._scanned_kernel_grad(x, grad, (3, 3, 2, 3), 1) == 1600).all()
+    assert (conv._kernel_grad(x, grad, (3, 3, 2, 3), 1) == 1600).all()
 
 
 @pytest.mark.parametrize("size", [1, 3, 4, 5])
@@ -130,13 +131,12 @@ def test_the_gradient_keeps_float64():
         np.testing.assert_allclose(ours, theirs, rtol=1e-12)
 
 
-def test_a_large_batch_is_scanned_in_groups_that_divide_it():
-    """80 images of 56 KB go over both limits: groups of 9 fit, and 8 is the next divisor."""
+def test_groups_of_a_large_batch_divide_it():
+    """80 images of 82,688 bytes with their gradients: 63 would fit, and 40 is the next divisor."""
     x, grad = normal(0, 80, 30, 30, 16), normal(1, 80, 28, 28, 8)
-    scanned = jax.make_jaxpr(lambda: conv._scanned_kernel_grad(x, grad, (3, 3, 16, 8), 1))()
-    (scan,) = [e for e in scanned.eqns if e.primitive.name == "scan"]
-    assert scan.params["length"] == 10
-    assert x.nbytes > conv._SCANNED_INPUT  # so conv2d takes it too
+    grouped = jax.make_jaxpr(lambda: conv._kernel_grad(x, grad, (3, 3, 16, 8), 1))()
+    (scan,) = [e for e in grouped.eqns if e.primitive.name == "scan"]
+    assert scan.params["length"] == 2
     _, pull_back = jax.vjp(lambda kernel: conv.conv2d(x, kernel, 1), jnp.zeros((3, 3, 16, 8)))
     _, plain_back = jax.vjp(lambda kernel: plain(x, kernel, 1), jnp.zeros((3, 3, 16, 8)))
     np.testing.assert_allclose(pull_back(grad)[0], plain_back(grad)[0], rtol=1e-4, atol=1e-3)
