@@ -32,7 +32,7 @@ def test_updates_stand_beside_the_official_code_round_by_round(tmp_path, capsys)
     report.main([str(tmp_path)])
     out = capsys.readouterr().out
     assert "| rainbow | update/pixels | 600.0 | 1000.0 | 0.50 0.70 | 1.00 | 43% |" in out
-    assert "| rainbow_bf16 | update/pixels | 250.0 | 1000.0 | 0.25 | 1.00 |  |" in out
+    assert "| rainbow_bf16 | update/pixels | 250.0 | 1000.0 | 0.25 | 1.00 | 100% |" in out
 
 
 def test_a_folder_without_records_of_a_kind_has_no_table_of_it(tmp_path, capsys):
