@@ -55,7 +55,9 @@ def projection(recorded, prefix):
 
 
 def mlp(recorded, prefix):
-    return {f"dense{i}": dense(recorded, f"{prefix}/dense{i}") for i in range(3)}
+    layers = {f"dense{i}": dense(recorded, f"{prefix}/dense{i}") for i in range(3)}
+    # Ours are [outputs, inputs].
+    return {name: layer | {"kernel": layer["kernel"].T} for name, layer in layers.items()}
 
 
 def critic_encoder(recorded, prefix):
