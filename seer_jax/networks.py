@@ -18,8 +18,6 @@ import jax.numpy as jnp
 from seer_jax import conv
 from seer_jax.types import Array, Key
 
-_FEW_SAMPLES = 8
-
 Noise = tuple[Array, Array]  # of a layer's inputs and outputs
 Dtype = jnp.dtype | None  # None: the inputs'
 
@@ -27,7 +25,7 @@ Dtype = jnp.dtype | None  # None: the inputs'
 def adds_noise_apart(samples: int) -> bool:
     """Whether a noisy layer takes two products, with means and with spreads: with few samples, as
     in acting, they cost less than weights with noise on them."""
-    return samples <= _FEW_SAMPLES
+    return samples <= 8
 
 
 def narrow(compute_dtype: str) -> Dtype:
@@ -209,37 +207,9 @@ class ImpalaConvs(nn.Module):
         return _flat(nn.relu(x))
 
 
-class Projection(nn.Module):
-    """From flattened convolutions to a latent: dense, then LayerNorm (no tanh)."""
-
-    features: int
-    dtype: Dtype = None
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """f32[B, D] -> f32[B, features]."""
-        x = nn.Dense(self.features, kernel_init=_orthogonal, dtype=self.dtype, name="fc")(x)
-        # torch's LayerNorm, which the official encoder uses, has this epsilon and subtracts the
-        # mean before it squares.
-        return nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, name="ln")(x)
-
-
-def _product(kernel: Array, x: Array) -> Array:
-    """f32[O, D] @ f32[D, B]. With few samples a CPU takes one after the other: with a vector, the
-    kernel is read as it lies instead of packed first."""
-    if x.shape[1] > _FEW_SAMPLES:
-        return kernel @ x
-    return jax.lax.platform_dependent(
-        kernel,
-        x,
-        default=jnp.matmul,
-        cpu=lambda kernel, x: jnp.stack([kernel @ sample for sample in x.T], axis=1),
-    )
-
-
 class ColumnDense(nn.Module):
-    """A dense layer of samples in columns, its kernel [outputs, inputs]: products of wide layers,
-    and above all their kernels' gradients, take a CPU's libraries less time so."""
+    """A dense layer of samples in columns, its kernel [outputs, inputs]: a CPU's libraries make the
+    products of a wide layer, and above all its kernel's gradient, in less time so."""
 
     features: int
     dtype: Dtype = None
@@ -250,7 +220,22 @@ class ColumnDense(nn.Module):
         kernel = self.param("kernel", _orthogonal, (self.features, x.shape[0]))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
-        return _product(kernel, x) + bias[:, None]
+        return kernel @ x + bias[:, None]
+
+
+class Projection(nn.Module):
+    """From flattened convolutions to a latent: dense, then LayerNorm (no tanh)."""
+
+    features: int
+    dtype: Dtype = None
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """f32[B, D] -> f32[B, features]."""
+        x = ColumnDense(self.features, self.dtype, name="fc")(x.T).T
+        # torch's LayerNorm, which the official encoder uses, has this epsilon and subtracts the
+        # mean before it squares.
+        return nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, name="ln")(x)
 
 
 class Mlp(nn.Module):
@@ -331,11 +316,11 @@ class NoisyDense(nn.Module):
                     x, kernel, kernel_sigma, bias, *noise, dtype=self.dtype
                 )
                 of_inputs, of_outputs = (n[:, None] for n in noise)
-                noisy = _product(kernel_sigma, x * of_inputs) * of_outputs
-                return _product(kernel, x) + noisy + bias[:, None]
+                noisy = (kernel_sigma @ (x * of_inputs)) * of_outputs
+                return kernel @ x + noisy + bias[:, None]
             kernel = kernel + kernel_sigma * (noise[1][:, None] * noise[0])
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
-        return _product(kernel, x) + bias[:, None]
+        return kernel @ x + bias[:, None]
 
 
 class NoisyDueling(nn.Module):

@@ -45,8 +45,13 @@ def model(dtype=np.float32):
     return model._replace(convs=networks.PlainConvs(CONFIG.layers, "delta_orthogonal", dtype))
 
 
-def dense(recorded, prefix):
+def layer(recorded, prefix):
     return {name: recorded[f"{prefix}/{name}"] for name in ("kernel", "bias")}
+
+
+def dense(recorded, prefix):
+    weights = layer(recorded, prefix)
+    return weights | {"kernel": weights["kernel"].T}  # ours is [outputs, inputs]
 
 
 def projection(recorded, prefix):
@@ -55,13 +60,11 @@ def projection(recorded, prefix):
 
 
 def mlp(recorded, prefix):
-    layers = {f"dense{i}": dense(recorded, f"{prefix}/dense{i}") for i in range(3)}
-    # Ours are [outputs, inputs].
-    return {name: layer | {"kernel": layer["kernel"].T} for name, layer in layers.items()}
+    return {f"dense{i}": dense(recorded, f"{prefix}/dense{i}") for i in range(3)}
 
 
 def critic_encoder(recorded, prefix):
-    convs = {f"conv{i}": dense(recorded, f"{prefix}/conv{i}") for i in range(4)}
+    convs = {f"conv{i}": layer(recorded, f"{prefix}/conv{i}") for i in range(4)}
     return {"convs": {"params": convs}, "projection": projection(recorded, prefix)}
 
 
@@ -158,8 +161,9 @@ def test_fully_connected_outputs(recorded):
     features = m.convs.apply(params.encoder["critic"]["convs"], recorded["forward/obs"])
     sides = {"critic": params.encoder["critic"]["projection"], "actor": params.encoder["actor"]}
     for side, weights in sides.items():
-        fc = weights["params"]["fc"]
-        outputs_close(features @ fc["kernel"] + fc["bias"], recorded[f"forward/{side}_fc"])
+        fc = networks.ColumnDense(CONFIG.latent_size)
+        out = fc.apply({"params": weights["params"]["fc"]}, features.T)
+        outputs_close(out.T, recorded[f"forward/{side}_fc"])
 
 
 @pytest.fixture
