@@ -411,13 +411,16 @@ def _step_actor_in_turn(
     """The actor, the temperature and the targets, every `actor_every` updates."""
 
     def step(state: AgentState) -> tuple[AgentState, dict[str, Array]]:
-        state, metrics = _step_actor(model, state, features(), noise)
-        return _step_targets(model.config, state), metrics
+        return _step_actor(model, state, features(), noise)
 
     def skip(state: AgentState) -> tuple[AgentState, dict[str, Array]]:
         return state, dict.fromkeys(_ACTOR_METRICS, jnp.full((), jnp.nan, noise.dtype))
 
-    return jax.lax.cond(state.step % model.config.actor_every == 0, step, skip, state)
+    turn = state.step % model.config.actor_every == 0
+    state, metrics = jax.lax.cond(turn, step, skip, state)
+    # In a branch of their own: in the actor's, a TPU's compiler would transpose the targets with Q.
+    move = functools.partial(_step_targets, model.config)
+    return jax.lax.cond(turn, move, lambda state: state, state), metrics
 
 
 def _step_actor(
