@@ -410,16 +410,14 @@ def _step_actor_in_turn(
 ) -> tuple[AgentState, dict[str, Array]]:
     """The actor, the temperature and the targets, every `actor_every` updates."""
 
-    def step(state: AgentState) -> tuple[AgentState, dict[str, Array]]:
-        return _step_actor(model, state, features(), noise)
-
     def skip(state: AgentState) -> tuple[AgentState, dict[str, Array]]:
         return state, dict.fromkeys(_ACTOR_METRICS, jnp.full((), jnp.nan, noise.dtype))
 
     turn = state.step % model.config.actor_every == 0
+    step = lambda state: _step_actor(model, state, features(), noise)
     state, metrics = jax.lax.cond(turn, step, skip, state)
     # In a branch of their own: in the actor's, a TPU's compiler would transpose the targets with Q.
-    move = functools.partial(_step_targets, model.config)
+    move = lambda state: _step_targets(model.config, state)
     return jax.lax.cond(turn, move, lambda state: state, state), metrics
 
 
