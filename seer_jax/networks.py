@@ -289,11 +289,8 @@ class GaussianPolicy(nn.Module):
 
 
 class NoisyDense(nn.Module):
-    """A dense layer with factorised Gaussian noise on its weights (arXiv 1706.10295).
-
-    Kernels are [outputs, inputs] and samples columns: with few samples and a large kernel, as
-    here, a CPU's libraries make the product in two thirds of the time so.
-    """
+    """A dense layer with factorised Gaussian noise on its weights (arXiv 1706.10295), by columns as
+    `ColumnDense` is."""
 
     features: int
     std: float
