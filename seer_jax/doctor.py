@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, get_args
 
+from seer_jax import cores
+
 _WHAT = "Will training work here, and how fast? Prints a plain-text report."
 _TASK = "walker_walk"
 _SECONDS = 1.0  # of rendering, for each measured frame rate
@@ -81,9 +83,9 @@ def check_machine() -> Iterator[Finding]:
         fix=None if supported else "use Python 3.11 to 3.13",
         fatal=not supported,
     )
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    yield Finding("machine", f"{platform.platform()}, {cores} cores, {memory / 2**30:.0f} GiB")
+    has = f"{cores.available()} cores, {memory / 2**30:.0f} GiB"
+    yield Finding("machine", f"{platform.platform()}, {has}")
 
 
 def check_packages() -> Iterator[Finding]:

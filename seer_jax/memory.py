@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 
+from seer_jax import cores
 from seer_jax.types import first_line
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # of glibc's malloc.h
@@ -20,8 +21,7 @@ _LARGE = 8 << 20  # bytes of an array; measured: for smaller ones sparing is no 
 _OLD_MOST = 32 << 20  # bytes; glibc before 2.35 refuses a larger threshold
 # XLA runs programs in one thread or another, of as many as there are cores to this process, and
 # each keeps temporaries of its own: at the paper's sizes 200 MiB.
-_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-_FEW_CORES = (_CORES or 1) <= 4
+_FEW_CORES = cores.available() <= 4
 
 
 def shared_devices(num_seeds: int) -> list[jax.Device]:

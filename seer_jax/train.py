@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seer_jax import checkpoint, dispatch, freezing, memory, quantise, seeds, settling, video
+from seer_jax import checkpoint, cores, dispatch, freezing, memory, quantise, seeds, settling, video
 from seer_jax import replay as replay_lib
 from seer_jax.config import Config
 from seer_jax.logger import Logger
@@ -146,6 +146,8 @@ class Run:
         self.eval_env: Env | None = None
         self.checkpoints = checkpoint.Checkpoints(logdir / "checkpoints", config.keep_checkpoints)
         memory.keep_freed()
+        if jax.default_backend() == "cpu":
+            cores.let_simulator_go_first()
         self.functions = dispatch.compile_functions(config, agent, env.spec)
         self.folders = config.folders(logdir)
         split = lambda key: Keys(*jax.random.split(key, len(Keys._fields)))

@@ -324,7 +324,7 @@ def fresh_gl(monkeypatch):
     """As in a new process: no backend is named, and dm_control is not imported."""
     monkeypatch.delitem(sys.modules, "dm_control._render", raising=False)
     # Set before deleting, so that what select writes is undone after the test.
-    for name in ("MUJOCO_GL", "PYOPENGL_PLATFORM"):
+    for name in ("MUJOCO_GL", "PYOPENGL_PLATFORM", "LP_NUM_THREADS"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     monkeypatch.setattr(sys, "platform", "linux")
@@ -342,6 +342,18 @@ def test_select_honours_the_environment(fresh_gl):
     fresh_gl.setenv("MUJOCO_GL", "osmesa")
     fresh_gl.setattr(gl, "probe", lambda name: pytest.fail("probed"))
     assert gl.select() == "osmesa"
+
+
+@pytest.mark.parametrize(
+    ("cores", "given", "threads"), [(2, None, "0"), (3, None, None), (2, "2", "2")]
+)
+def test_mesa_draws_in_one_thread_where_cores_are_few(fresh_gl, cores, given, threads):
+    fresh_gl.setattr(gl.cores, "available", lambda: cores)
+    fresh_gl.setenv("MUJOCO_GL", "egl")
+    if given:
+        fresh_gl.setenv("LP_NUM_THREADS", given)
+    gl.select()
+    assert os.environ.get("LP_NUM_THREADS") == threads
 
 
 def test_select_leaves_other_systems_alone(fresh_gl):

@@ -13,6 +13,7 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parents[1] / "seer_jax"
 
 MAY_IMPORT = {
+    "cores": "",
     "interface": "",
     "types": "interface",
     # What an agent is made of.
@@ -24,7 +25,7 @@ MAY_IMPORT = {
     # An agent knows nothing of replay, environments, the freeze, the loop or a run's settings.
     "agents.*": "types augment losses networks flops",
     # Replay knows no networks, and the freeze only the `Agent` it is given.
-    "memory": "types",
+    "memory": "types cores",
     "quantise": "types",
     "replay": "types quantise",
     "settling": "types replay",
@@ -35,7 +36,7 @@ MAY_IMPORT = {
     "envs.pictures": "interface",
     "envs.restarts": "",
     "envs.parallel": "interface",
-    "envs.gl": "interface",
+    "envs.gl": "cores interface",
     "envs.*": "interface envs.names envs.gl envs.pictures envs.restarts",
     # The loop and what it writes.
     "logger": "types",
@@ -44,15 +45,15 @@ MAY_IMPORT = {
     "programs": "types quantise replay config freezing",
     "seeds": "types memory replay programs",
     "dispatch": "types conv memory replay settling config programs seeds",
-    "train": "types memory quantise replay settling config freezing seeds logger checkpoint video "
-    "dispatch",
+    "train": "types cores memory quantise replay settling config freezing seeds logger checkpoint "
+    "video dispatch",
     # What a user calls; only `build` knows which environments and agents there are.
     "build": "types agents.* config envs.*",
     "policy": "types seeds config checkpoint dispatch build train",
     "presets": "types agents.* config",
     "transfer": "types seeds config checkpoint",
     "run": "types config memory presets checkpoint freezing train build transfer",
-    "doctor": "types envs.*",
+    "doctor": "types cores envs.*",
     "__init__": "policy",
     "agents": "",
     "envs": "",

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+from seer_jax import cores
 from seer_jax.interface import UserError
 
 FIX = (
@@ -28,6 +29,10 @@ def select() -> str:
     and OSMesa (software) that really renders is written to MUJOCO_GL and PYOPENGL_PLATFORM, where
     child processes find it too. Elsewhere MuJoCo's own default stays.
 
+    With one core or two, Mesa is to draw in the thread that asks it to, unless LP_NUM_THREADS says
+    otherwise: threads of its own take more processor time, and the learner has work for the other
+    core.
+
     Returns:
         The backend's name: 'egl', 'osmesa' or 'glfw'.
 
@@ -37,6 +42,8 @@ def select() -> str:
     bound = sys.modules.get("dm_control._render")
     if bound is not None:  # too late to choose: somebody has imported dm_control already
         return bound.BACKEND or "none"
+    if cores.available() <= 2:
+        os.environ.setdefault("LP_NUM_THREADS", "0")
     chosen = os.environ.get("MUJOCO_GL")
     if chosen:
         return chosen
